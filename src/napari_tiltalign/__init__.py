@@ -1,0 +1,1 @@
+"""Tilt-series alignment for cryo-electron tomography."""

@@ -1,0 +1,52 @@
+"""Every error this package raises on purpose.
+
+A message says what is wrong, where, and what to do next. Whoever handles many series catches `TiltAlignError`
+for one of them and goes on with the others; anything else that escapes is a bug.
+"""
+
+from __future__ import annotations
+
+
+class TiltAlignError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class BadInput(TiltAlignError):
+    """The whole input cannot be used: not a STAR file, a required column missing, names that collide."""
+
+
+class BadTiltSeries(TiltAlignError):
+    """One tilt series cannot be used; the others are not concerned.
+
+    Parameters
+    ----------
+    series_name
+        Name of the series, put in front of the message.
+    problem
+        What is wrong, where, and what to do about it.
+    """
+
+    def __init__(self, series_name: str, problem: str) -> None:
+        super().__init__(f"{series_name}: {problem}")
+        self.series_name = series_name
+        self.problem = problem
+
+    def __reduce__(self) -> tuple[type[BadTiltSeries], tuple[str, str]]:
+        """Rebuild from both parts, so that the error survives a trip between processes."""
+        return type(self), (self.series_name, self.problem)
+
+
+class MethodFailed(TiltAlignError):
+    """A method found no usable geometry. A poor one is returned with flags instead."""
+
+
+class ProgramMissing(TiltAlignError):
+    """An external program is not installed or was not found."""
+
+
+class ProgramFailed(TiltAlignError):
+    """An external program ran and failed."""
+
+
+class Cancelled(TiltAlignError):
+    """The user, or the scheduler, asked to stop."""

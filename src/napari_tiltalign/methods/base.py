@@ -1,0 +1,144 @@
+"""What a method is: options in, a tilt series in, an alignment out; and the registry that lists them all.
+
+A method is named once, in the entry-point group ``napari_tiltalign.methods``. The command line, the napari widgets,
+the batch engine and the report take it from there, and packages other than this one can add to it.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict
+
+from napari_tiltalign.errors import BadInput
+from napari_tiltalign.model import Alignment, TiltSeries
+
+ENTRY_POINT_GROUP = "napari_tiltalign.methods"
+
+
+class Progress(Protocol):
+    """Told how far the work is; raises `Cancelled` to stop it."""
+
+    def __call__(self, fraction: float, message: str) -> None:
+        """Report progress.
+
+        Parameters
+        ----------
+        fraction
+            Part done, 0 to 1.
+        message
+            What is being done now.
+
+        Raises
+        ------
+        Cancelled
+            If the work should stop here.
+        """
+        ...
+
+
+def silent(fraction: float, message: str) -> None:
+    """Progress that nobody listens to."""
+
+
+class MethodOptions(BaseModel):
+    """Base of the options of every method.
+
+    One class builds the command-line flags, the form in napari and the record in JSON. Options are frozen, unknown
+    ones are refused, every number has limits and a unit in its description, and none is optional (a choice plus a
+    number instead, because a form cannot show "nothing").
+    """
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some options changed, validated like new ones."""
+        return type(self)(**{**self.model_dump(), **changes})
+
+    def __repr_args__(self) -> list[tuple[str | None, Any]]:
+        """Show only what differs from the defaults."""
+        fields = type(self).model_fields
+        return [(k, v) for k, v in super().__repr_args__() if k is None or v != fields[k].default]
+
+
+@runtime_checkable
+class Method(Protocol):
+    """A way to align a tilt series.
+
+    Attributes
+    ----------
+    name
+        As on the command line: ``fiducial``.
+    title
+        As in a menu: ``Gold beads``.
+    summary
+        When to use it, one sentence.
+    Options
+        Its options class.
+    """
+
+    name: str
+    title: str
+    summary: str
+    Options: type[MethodOptions]
+
+    def __call__(
+        self,
+        series: TiltSeries,
+        options: MethodOptions,
+        *,
+        start: Alignment | None = None,
+        progress: Progress = silent,
+    ) -> Alignment:
+        """Align one series.
+
+        Parameters
+        ----------
+        series
+            What to align; excluded images take no part and get an interpolated geometry.
+        options
+            An instance of `Options`.
+        start
+            An alignment to start from, of the same series; None to start from the nominal geometry.
+        progress
+            Told how far it is; may raise `Cancelled`.
+
+        Returns
+        -------
+        Alignment
+            Also from a poor fit, with flags.
+
+        Raises
+        ------
+        MethodFailed
+            If no usable geometry exists. The message says why and what to try.
+        BadTiltSeries
+            If the series cannot be used.
+        Cancelled
+            If `progress` asked to stop.
+        """
+        ...
+
+
+@cache
+def methods() -> dict[str, Method]:
+    """Return all methods, ours first and then other packages', by name."""
+    found = sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda e: (e.dist.name if e.dist else "", e.name))
+    ours = [e for e in found if e.value.startswith("napari_tiltalign.")]
+    return {e.name: e.load() for e in [*ours, *(e for e in found if e not in ours)]}
+
+
+def method(name: str) -> Method:
+    """Return one method.
+
+    Raises
+    ------
+    BadInput
+        If there is none of that name; the message lists those there are.
+    """
+    try:
+        return methods()[name]
+    except KeyError:
+        raise BadInput(f"no method {name!r}; there are {', '.join(methods())}") from None

@@ -1,0 +1,23 @@
+"""What things are: tilt series, tracks and alignments as frozen data."""
+
+from napari_tiltalign.model.alignment import Alignment, Provenance, Uncertainty
+from napari_tiltalign.model.flags import FLAG_MEANINGS, Flag
+from napari_tiltalign.model.tilt_series import NOT_GIVEN, ArrayImage, Dataset, ImageSource, Tilt, TiltSeries
+from napari_tiltalign.model.tracks import REJECTION_REASONS, State, Tracks
+
+__all__ = [
+    "FLAG_MEANINGS",
+    "NOT_GIVEN",
+    "REJECTION_REASONS",
+    "Alignment",
+    "ArrayImage",
+    "Dataset",
+    "Flag",
+    "ImageSource",
+    "Provenance",
+    "State",
+    "Tilt",
+    "TiltSeries",
+    "Tracks",
+    "Uncertainty",
+]

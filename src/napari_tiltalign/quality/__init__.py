@@ -1,0 +1,1 @@
+"""How good is an alignment? Answers that do not depend on the method."""
