@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from napari_tiltalign.errors import BadInput, BadTiltSeries
 from napari_tiltalign.model.flags import Flag
+from napari_tiltalign.model.table import Table
 
 NOT_GIVEN = math.nan
 """What a number is when the input does not give it."""
@@ -118,7 +119,7 @@ class TiltSeries:
     columns
         This series' row of the global table as text, unknown columns too.
     extra_blocks
-        Further tables of the series' own file, name to (column to cells), kept for writing.
+        Further tables of the series' own file by name, kept for writing.
     source
         Where it was read from, for messages and provenance.
     flags
@@ -135,9 +136,7 @@ class TiltSeries:
     pixel_size_angst: float
     image_shape_yx: tuple[int, int]
     columns: Mapping[str, str] = field(default=_EMPTY, compare=False)
-    extra_blocks: Mapping[str, Mapping[str, tuple[str, ...]]] = field(
-        default_factory=lambda: MappingProxyType({}), compare=False
-    )
+    extra_blocks: Mapping[str, Table] = field(default_factory=lambda: MappingProxyType({}), compare=False)
     source: str = ""
     flags: tuple[Flag, ...] = ()
 
@@ -239,7 +238,7 @@ class Dataset:
     source: str = ""
     failed: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     failed_columns: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: MappingProxyType({}))
-    extra_blocks: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=lambda: MappingProxyType({}))
+    extra_blocks: Mapping[str, Table] = field(default_factory=lambda: MappingProxyType({}))
     flags: tuple[Flag, ...] = ()
 
     def __post_init__(self) -> None:
