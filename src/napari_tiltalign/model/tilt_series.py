@@ -89,7 +89,7 @@ class Tilt:
     nominal_defocus_um: float = NOT_GIVEN
     included: bool = True
     reason: str = ""
-    columns: Mapping[str, str] = field(default=_EMPTY, compare=False)
+    columns: Mapping[str, str] = field(default_factory=lambda: _EMPTY, compare=False)
 
     def excluded(self, reason: str) -> Tilt:
         """Return the tilt marked as not taking part; the reason must not be empty."""
@@ -135,7 +135,7 @@ class TiltSeries:
     tilts: tuple[Tilt, ...]
     pixel_size_angst: float
     image_shape_yx: tuple[int, int]
-    columns: Mapping[str, str] = field(default=_EMPTY, compare=False)
+    columns: Mapping[str, str] = field(default_factory=lambda: _EMPTY, compare=False)
     extra_blocks: Mapping[str, Table] = field(default_factory=lambda: MappingProxyType({}), compare=False)
     source: str = ""
     flags: tuple[Flag, ...] = ()
