@@ -75,13 +75,19 @@ create_virtual_environment() {
     "$base" -m venv --clear .venv
 }
 
+# Make sure that .venv exists and holds uv.
+prepare_uv() {
+    if "$python" -m uv --version >/dev/null 2>&1; then
+        return
+    fi
+    [ -x "$python" ] || create_virtual_environment
+    "$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip --default-pip >/dev/null
+    "$python" -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
+}
+
 # Make .venv hold what uv.lock says, with uv's options for groups and extras as arguments.
 prepare_environment() {
-    if ! "$python" -m uv --version >/dev/null 2>&1; then
-        [ -x "$python" ] || create_virtual_environment
-        "$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip --default-pip >/dev/null
-        "$python" -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
-    fi
+    prepare_uv
     # inexact: what another of the scripts has put there may stay
     UV_PROJECT_ENVIRONMENT=.venv "$python" -m uv sync --quiet --frozen --inexact "$@"
 }
