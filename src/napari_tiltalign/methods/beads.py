@@ -1,0 +1,147 @@
+"""Find gold beads in every view: cleaning, matched filter with the projection of a sphere, peaks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from napari_tiltalign.geometry import FloatArray
+from napari_tiltalign.images.correlate import Peaks, find_peaks, matched_filter
+from napari_tiltalign.images.prepare import ContrastImage, Image, contrast_image, remove_hot_pixels
+
+DETECTION_SIGMAS = 6.0
+"""Lowest matched-filter response of a bead, robust standard deviations of the response."""
+
+LOWEST_SIMILARITY = 0.35
+"""Lowest normalised correlation of a bead with the projection of a sphere."""
+
+MOST_BEADS_PER_VIEW = 400
+"""Only so many of the strongest candidates are used, so that textured carbon costs bounded time."""
+
+_TEMPLATE_RADIUS = 0.95
+"""Radius of the template, bead diameters: the bead and a ring of background."""
+
+_TEMPLATE_BLUR = 0.08
+_SEPARATION = 0.45
+_LOWEST_CLEAR_PART = 0.2
+_DARK_LEVEL = 0.15
+_FLAT_CONTRAST = 0.02
+_NEIGHBOURS = 5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BeadView:
+    """One view prepared for bead tracking.
+
+    Attributes
+    ----------
+    image
+        Local contrast and mask; beads are dark.
+    beads
+        Candidates.
+    level
+        Median of the image, in its own units.
+    spread
+        Robust standard deviation of the image, in its own units.
+    hot_pixels
+        How many were replaced.
+    """
+
+    image: ContrastImage
+    beads: Peaks
+    level: float
+    spread: float
+    hot_pixels: int
+
+
+def bead_template(diameter_px: float) -> tuple[Image, Image]:
+    """Projection of a sphere, dark, of zero mean and unit norm, with its support.
+
+    The mass thickness of a sphere of diameter d seen at distance r from its centre is proportional to
+    sqrt(1 - (2 r / d)^2); a blur of 0.08 d stands for the microscope.
+    """
+    half = int(np.ceil(diameter_px))
+    y, x = np.mgrid[-half : half + 1, -half : half + 1]
+    distance = np.hypot(x, y)
+    profile = np.sqrt(np.clip(1.0 - (2.0 * distance / diameter_px) ** 2, 0.0, None))
+    profile = ndimage.gaussian_filter(profile, _TEMPLATE_BLUR * diameter_px)
+    support = distance <= _TEMPLATE_RADIUS * diameter_px
+    template = np.where(support, profile - profile[support].mean(), 0.0)
+    return (-template / np.linalg.norm(template)).astype(np.float32), support.astype(np.float32)
+
+
+def find_beads(image: Image, diameter_px: float, *, bright: bool = False) -> BeadView:
+    """Clean one view and find candidate beads in it.
+
+    Parameters
+    ----------
+    image
+        Shape (y, x), at the working scale (a bead is about 9 to 18 pixels wide).
+    diameter_px
+        Diameter of the beads, pixels of this image.
+    bright
+        Whether beads are brighter than their surroundings.
+    """
+    cleaned, hot_pixels = remove_hot_pixels(np.ascontiguousarray(image, dtype=np.float32))
+    sample = cleaned[::4, ::4]
+    level = float(np.median(sample))
+    spread = float(1.4826 * np.median(np.abs(sample - level)))
+    contrast = contrast_image(cleaned, diameter_px, bright=bright)
+    response, similarity = matched_filter(contrast.contrast, *bead_template(diameter_px))
+    response, similarity = response * contrast.mask, similarity * contrast.mask
+    beads = find_peaks(
+        response,
+        similarity,
+        lowest_response=DETECTION_SIGMAS * _robust_sd(response, contrast.mask),
+        lowest_similarity=LOWEST_SIMILARITY,
+        separation_px=_SEPARATION * diameter_px,
+        edge_px=int(diameter_px / 2),
+        most=MOST_BEADS_PER_VIEW,
+    )
+    return BeadView(contrast, beads, level, spread, hot_pixels)
+
+
+def _robust_sd(response: Image, mask: NDArray[np.bool_]) -> float:
+    values = response[::2, ::2][mask[::2, ::2]]
+    if values.size < 100:
+        return float("inf")
+    return float(1.4826 * np.median(np.abs(values - np.median(values)))) + 1e-12
+
+
+def bad_views(views: Sequence[BeadView | None]) -> dict[int, str]:
+    """Find views that cannot be used: black, without contrast, or almost entirely blocked.
+
+    Parameters
+    ----------
+    views
+        In the order of their tilt; None for one that is excluded already.
+
+    Returns
+    -------
+    dict
+        Index of the view to the reason: ``no_contrast``, ``dark``, ``blocked``.
+    """
+    found: dict[int, str] = {}
+    level = np.array([np.nan if view is None else view.level for view in views])
+    spread = np.array([np.nan if view is None else view.spread for view in views])
+    counts_electrons = np.nanmin(level) >= 0
+    for index, view in enumerate(views):
+        if view is None:
+            continue
+        near = slice(max(0, index - _NEIGHBOURS), index + _NEIGHBOURS + 1)
+        if view.spread <= _FLAT_CONTRAST * np.nanmedian(spread[near]):
+            found[index] = "no_contrast"
+        elif counts_electrons and view.level < _DARK_LEVEL * np.nanmedian(level[near]):
+            found[index] = "dark"
+        elif view.image.mask.mean() < _LOWEST_CLEAR_PART:
+            found[index] = "blocked"
+    return found
+
+
+def centred(position_yx: FloatArray, centre_yx: FloatArray) -> FloatArray:
+    """Positions from the image centre, from pixel indices."""
+    return position_yx - centre_yx

@@ -1,0 +1,162 @@
+"""How sure a bundle adjustment is: covariances, leave-out residuals, and what the data cannot tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve, eigh
+
+from napari_tiltalign.geometry import FloatArray
+from napari_tiltalign.methods.bundle import Bundle, Estimate, Solution, normal_equations
+from napari_tiltalign.methods.priors import ViewPriors
+from napari_tiltalign.methods.projection import N_VIEW_PARAMETERS, SHIFT_Y, view_matrices
+
+KINDS = ("rotation", "tilt", "magnification")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Posterior:
+    """Covariances at a solution, by the Gaussian (Laplace) approximation.
+
+    Attributes
+    ----------
+    views
+        Shape (n, 5, n, 5): covariance of the view parameters. Shifts are relative to the mean of all points (inner
+        constraints, Baarda 1973), so that no view is singled out as exact.
+    points_zyx
+        Shape (p, 3, 3).
+    prediction
+        Shape (k, 2, 2): covariance of the predicted position of every observation.
+    leave_out_yx
+        Shape (k, 2): residual of every observation if it is left out, (I - C W)^-1 r, pixels.
+    """
+
+    views: FloatArray
+    points_zyx: FloatArray
+    prediction: FloatArray
+    leave_out_yx: FloatArray
+
+    def view_sd(self) -> FloatArray:
+        """Standard deviation of every view parameter, shape (n, 5)."""
+        n = len(self.views)
+        flat = self.views.reshape(n * N_VIEW_PARAMETERS, -1)
+        sd: FloatArray = np.sqrt(np.maximum(np.diag(flat), 0.0)).reshape(n, N_VIEW_PARAMETERS)
+        return sd
+
+    def parameter(self, kind: int) -> FloatArray:
+        """Covariance (n, n) of one parameter over the views: 0 rotation, 1 tilt, 2 log magnification."""
+        covariance: FloatArray = self.views[:, kind, :, kind]
+        return covariance
+
+
+def posterior(bundle: Bundle, solution: Solution) -> Posterior:
+    """Covariances and leave-out residuals at a solution."""
+    estimate, observations = solution.estimate, bundle.observations
+    n, p = len(estimate.views), len(estimate.points_zyx)
+    system = normal_equations(bundle, estimate)
+    v_inverse = np.linalg.inv(system.v_matrix)
+    bv, schur = system.schur(v_inverse)
+    solved = cho_solve(cho_factor(schur), np.eye(len(schur)))
+
+    size = n * N_VIEW_PARAMETERS
+    views = np.zeros((size, size))
+    views[np.ix_(system.active, system.active)] = solved
+    coupling = np.zeros((size, p, 3))
+    cross = (-solved @ bv).reshape(-1, p, 3)
+    coupling[system.active] = cross
+    spread = bv.reshape(-1, p, 3)
+    points = v_inverse - np.einsum("apx,apy->pxy", spread, cross)
+
+    views4, coupling4 = views.reshape(n, 5, n, 5), coupling.reshape(n, 5, p, 3)
+    view, point = observations.view, observations.point
+    own = views4[view, :, view, :]
+    mixed = system.by_view @ coupling4[view, :, point, :] @ system.by_point.transpose(0, 2, 1)
+    prediction = (
+        system.by_view @ own @ system.by_view.transpose(0, 2, 1)
+        + mixed
+        + mixed.transpose(0, 2, 1)
+        + system.by_point @ points[point] @ system.by_point.transpose(0, 2, 1)
+    )
+    gain = np.eye(2) - prediction * system.precision[:, None, None]
+    leave_out = np.linalg.solve(gain, solution.residual_yx[:, :, None])[:, :, 0]
+    centre_cross = coupling.mean(axis=1)
+    # Cov(t, t) of the mean t of all points: V^-1 / p^2 summed, plus the part that comes from the views
+    mean_bv = spread.sum(axis=1) / p
+    centre = v_inverse.sum(axis=0) / p**2 + mean_bv.T @ solved @ mean_bv
+    return Posterior(_relative_to_points(bundle, estimate, views4, centre_cross, centre), points, prediction, leave_out)
+
+
+def _relative_to_points(
+    bundle: Bundle, estimate: Estimate, views: FloatArray, centre_cross: FloatArray, centre: FloatArray
+) -> FloatArray:
+    """Turn shifts against a held view into shifts against the mean point: shift' = shift + M t."""
+    n = len(views)
+    matrices = view_matrices(estimate.views, bundle.x_tilt_deg)
+    change = np.zeros((n, N_VIEW_PARAMETERS, 3))
+    change[:, SHIFT_Y:] = matrices
+    rows = change.reshape(-1, 3)
+    moved = rows @ centre_cross.T
+    flat: FloatArray = views.reshape(n * N_VIEW_PARAMETERS, -1) + moved + moved.T + rows @ centre @ rows.T
+    return flat.reshape(views.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Determination:
+    """What the observations determine of the views, without the help of priors.
+
+    Attributes
+    ----------
+    weak
+        For rotation, tilt and magnification: how many independent combinations over the views the observations
+        determine worse than the typical prior does (the one free combination of tilt and of magnification is not
+        counted).
+    condition
+        Condition number of the information about all view parameters, in units of the typical prior.
+    """
+
+    weak: dict[str, int]
+    condition: float
+
+    def in_words(self) -> list[str]:
+        """What cannot be solved, as sentences for people."""
+        return [
+            f"{kind} is not determined by these points in {count} of its combinations over the views; the prior decides"
+            for kind, count in self.weak.items()
+            if count > 0
+        ]
+
+
+def determination(bundle: Bundle, solution: Solution, typical: ViewPriors) -> Determination:
+    """Compare the information of the observations with that of typical priors.
+
+    Parameters
+    ----------
+    bundle, solution
+        What was solved, with all parameters free.
+    typical
+        Priors before learning, which say what size of deviation matters.
+    """
+    n = len(solution.estimate.views)
+    system = normal_equations(bundle, solution.estimate, [np.zeros((n, n))] * 3)
+    # a whisper of a prior on the points, so that V stays invertible where a point is seen once
+    v_inverse = np.linalg.inv(system.v_matrix + 1e-9 * np.eye(3))
+    _, information = system.schur(v_inverse)
+    kinds = system.active % N_VIEW_PARAMETERS
+    scale = np.ones(len(kinds))
+    for kind, prior in enumerate(typical):
+        scale[kinds == kind] = np.hypot(prior.independent_sd, prior.smooth_sd)
+    information = information * scale[:, None] * scale[None]
+    weak: dict[str, int] = {}
+    for kind, name in enumerate(KINDS):
+        own = kinds == kind
+        if not own.any():
+            continue
+        block, rest = information[np.ix_(own, own)], information[np.ix_(~own, ~own)]
+        mixed = information[np.ix_(own, ~own)]
+        conditional = block - mixed @ np.linalg.solve(rest + 1e-9 * np.trace(rest) * np.eye(len(rest)), mixed.T)
+        free_by_nature = 0 if name == "rotation" else 1
+        weak[name] = max(0, int((np.linalg.eigvalsh(conditional) < 1.0).sum()) - free_by_nature)
+    values = eigh(information, eigvals_only=True)
+    condition = float(values[-1] / values[2]) if values[2] > 0 else float("inf")
+    return Determination(weak, condition)
