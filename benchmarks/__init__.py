@@ -1,0 +1,1 @@
+"""Benchmarks for asv: time, memory, and above all the error against simulated truth."""
