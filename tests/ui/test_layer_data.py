@@ -11,7 +11,7 @@ from napari.layers import Layer
 
 from napari_tiltalign.model import ArrayImage, TiltSeries
 from napari_tiltalign.ui import layer_data
-from napari_tiltalign.ui.layer_data import binned, contrast_limits, display_binning, series_layer, series_stack
+from napari_tiltalign.ui.layer_data import contrast_limits, display_binning, series_layer, series_stack
 
 
 def test_views_are_sorted_by_tilt(series):
@@ -55,12 +55,6 @@ def test_viewer_starts_in_the_middle_and_reads_only_what_it_shows(series):
 @pytest.mark.parametrize(("side", "binning"), [(80, 1), (2048, 1), (2049, 2), (4096, 2), (5760, 4), (8193, 8)])
 def test_large_images_are_binned(series, side, binning):
     assert display_binning(series.replace(image_shape_yx=(96, side))) == binning
-
-
-def test_binning_averages_and_cuts_what_is_left_over():
-    image = np.arange(5 * 4, dtype=np.float32).reshape(5, 4)
-    np.testing.assert_allclose(binned(image, 2), [[2.5, 4.5], [10.5, 12.5]])
-    assert binned(image, 1) is image
 
 
 def test_binned_pixels_stay_where_they_are(series, monkeypatch):

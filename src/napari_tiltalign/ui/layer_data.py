@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_tiltalign.images.prepare import bin_image
 from napari_tiltalign.model import TiltSeries
 from napari_tiltalign.ui.lazy_stack import LazyStack
 
@@ -45,19 +46,9 @@ def series_stack(series: TiltSeries, binning: int = 1) -> LazyStack:
     rows, columns = (side // binning for side in series.image_shape_yx)
 
     def load(view: int) -> NDArray[np.float32]:
-        return binned(series.tilts[order[view]].image.read(), binning)
+        return bin_image(series.tilts[order[view]].image.read(), binning)
 
     return LazyStack(load, len(series), (rows, columns))
-
-
-def binned(image: NDArray[np.float32], binning: int) -> NDArray[np.float32]:
-    """Average blocks of `binning` x `binning` pixels of an image (y, x); what is left over at the end is cut off."""
-    if binning == 1:
-        return image
-    rows, columns = (side // binning for side in image.shape)
-    blocks = image[: rows * binning, : columns * binning].reshape(rows, binning, columns, binning)
-    mean: NDArray[np.float32] = blocks.mean(axis=(1, 3), dtype=np.float32)
-    return mean
 
 
 def contrast_limits(image: NDArray[np.float32]) -> tuple[float, float]:

@@ -35,10 +35,10 @@ def read_layers(path: Paths) -> list[LayerData]:
     BadInput
         If the file holds no tilt series that can be read; the message says what to do.
     """
-    from napari_tiltalign.io import read  # heavy, and not needed to start napari
-
     if not isinstance(path, str):
         raise BadInput(f"open one file at a time, not {len(path)} as a stack")
+    from napari_tiltalign.io import read  # heavy, and not needed to start napari
+
     return dataset_layers(read(Path(path)))
 
 

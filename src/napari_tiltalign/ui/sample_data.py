@@ -1,0 +1,27 @@
+"""Sample data for napari's File menu: simulated tilt series, whose true alignment is known."""
+
+from __future__ import annotations
+
+from napari_tiltalign.ui.layer_data import LayerData, series_layer
+
+TRUTH_KEY = "tiltalign_truth"
+"""Where the layer's metadata keep the true `Alignment`."""
+
+
+def with_beads() -> list[LayerData]:
+    """A tilt series of a cell with 20 gold beads of 10 nm on both faces."""
+    return _simulated("simulated_with_beads", n_beads=20)
+
+
+def without_beads() -> list[LayerData]:
+    """The same cell without beads, for the methods that need none."""
+    return _simulated("simulated_without_beads", n_beads=0)
+
+
+def _simulated(name: str, n_beads: int) -> list[LayerData]:
+    from napari_tiltalign.simulate import Simulation, simulate  # heavy, and not needed to start napari
+
+    simulated = simulate(Simulation(name=name, n_beads=n_beads))
+    stack, attributes, kind = series_layer(simulated.series)
+    attributes["metadata"][TRUTH_KEY] = simulated.truth
+    return [(stack, attributes, kind)]
