@@ -19,6 +19,7 @@ FLAG_MEANINGS: dict[str, str] = {
     "nan_pixels_filled": "Some pixels were not finite and were replaced by the image's median.",
     "name_collision_ignoring_case": "Two series names differ only by case or Unicode form.",
     "metadata_repaired": "A value of the input was repaired; the text says which and how.",
+    "import_incomplete": "The file read holds something that this package's geometry does not; the text says what.",
     # about the images
     "no_contrast": "An image is constant, black or saturated and was excluded.",
     "dark_view": "An image is much darker than its neighbours and was excluded.",

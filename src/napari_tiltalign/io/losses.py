@@ -1,0 +1,102 @@
+"""What a format cannot hold, and how much that matters in the image."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_tiltalign.geometry import FloatArray, ViewGeometry
+from napari_tiltalign.model import Alignment
+
+SLAB_THICKNESS_ANGST = 2000.0
+"""Thickness of the slab over which losses are measured: 200 nm, a usual lamella."""
+
+NEGLIGIBLE_PX = 0.01
+"""Displacements below this are not worth a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Something of an alignment that a written file does not hold.
+
+    Attributes
+    ----------
+    what
+        What is lost: ``magnification``, ``tracks``.
+    size_angst
+        Largest displacement in an image that this causes, Angstrom, over a slab of 200 nm that fills the field;
+        NaN if the loss is not one of geometry.
+    detail
+        What exactly, and where it is kept or what to do.
+    """
+
+    what: str
+    size_angst: float
+    detail: str
+
+    def __str__(self) -> str:
+        size = "" if math.isnan(self.size_angst) else f" (up to {self.size_angst:.3g} Angstrom)"
+        return f"{self.what}{size}: {self.detail}"
+
+
+def slab_points_zyx_angst(
+    image_shape_yx: tuple[int, int], pixel_size_angst: float, thickness_angst: float = SLAB_THICKNESS_ANGST
+) -> FloatArray:
+    """Corners, edges and centres of a slab as large as the image, shape (27, 3), about the rotation centre."""
+    half = 0.5 * np.array([thickness_angst, *(n * pixel_size_angst for n in image_shape_yx)])
+    return np.array(list(itertools.product((-1.0, 0.0, 1.0), repeat=3))) * half
+
+
+def worst_displacement_angst(alignment: Alignment, kept: ViewGeometry) -> float:
+    """How far `kept` puts a point of the slab from where the alignment's geometry puts it, at worst.
+
+    Parameters
+    ----------
+    alignment
+        The true one, n images.
+    kept
+        What is left of its geometry, n images.
+
+    Returns
+    -------
+    float
+        Angstrom; over the images that took part, or all if none did.
+    """
+    points = slab_points_zyx_angst(alignment.image_shape_yx, alignment.pixel_size_angst)
+    chosen = alignment.included if alignment.included.any() else np.ones(len(alignment), dtype=bool)
+    if not chosen.size:
+        return 0.0
+    apart = kept.take(chosen).project(points) - alignment.geometry.take(chosen).project(points)
+    return float(np.linalg.norm(apart, axis=-1).max())
+
+
+def geometry_loss(what: str, alignment: Alignment, kept: ViewGeometry, detail: str) -> tuple[Loss, ...]:
+    """Return the loss of geometry if it is more than `NEGLIGIBLE_PX`, otherwise nothing."""
+    size = worst_displacement_angst(alignment, kept)
+    return (Loss(what, size, detail),) if size > NEGLIGIBLE_PX * alignment.pixel_size_angst else ()
+
+
+def unwritten_losses(alignment: Alignment, *, exclusions_kept: bool) -> tuple[Loss, ...]:
+    """Return what a format that only holds geometry leaves out.
+
+    Parameters
+    ----------
+    alignment
+        What is written.
+    exclusions_kept
+        Whether the format says which images took no part.
+    """
+    losses: list[Loss] = []
+    if alignment.tracks is not None:
+        n = alignment.tracks.n_tracks
+        losses.append(Loss("tracks", math.nan, f"{n} tracks with their 3D points are kept in alignment.json only"))
+    if alignment.uncertainty is not None:
+        losses.append(Loss("uncertainty", math.nan, "standard deviations are kept in alignment.json only"))
+    n_excluded = int((~alignment.included).sum())
+    if n_excluded and not exclusions_kept:
+        detail = f"{n_excluded} images that took no part are written like the others, with interpolated geometry"
+        losses.append(Loss("exclusions", math.nan, detail))
+    return tuple(losses)
