@@ -72,8 +72,8 @@ class Bundle:
         Priors of the n views' rotation, tilt and magnification.
     x_tilt_deg
         Shape (n,), degrees; given, not solved.
-    height_sd
-        Standard deviation of the points' z around zero, pixels.
+    height_sd, height_mean
+        Standard deviation of the points' z around a mean, pixels; the mean says where the rotation centre lies.
     free
         Whether rotation, tilt and magnification are solved or kept as they are in the start.
     student_t_degrees
@@ -84,6 +84,7 @@ class Bundle:
     priors: ViewPriors
     x_tilt_deg: FloatArray
     height_sd: float
+    height_mean: float = 0.0
     free: tuple[bool, bool, bool] = (True, True, True)
     student_t_degrees: float = STUDENT_T_DEGREES
 
@@ -272,7 +273,7 @@ def normal_equations(
         a_matrix[:, kind, :, kind] += inverse
         view_gradient[:, kind] -= inverse @ (estimate.views[:, kind] - prior.mean)
     v_matrix[:, 0, 0] += bundle.height_sd**-2
-    point_gradient[:, 0] -= estimate.points_zyx[:, 0] / bundle.height_sd**2
+    point_gradient[:, 0] -= (estimate.points_zyx[:, 0] - bundle.height_mean) / bundle.height_sd**2
 
     active = _active_parameters(bundle, estimate)
     size = n * N_VIEW_PARAMETERS
@@ -304,7 +305,7 @@ def _cost(bundle: Bundle, estimate: Estimate, prior_precisions: list[FloatArray]
     for kind, (prior, inverse) in enumerate(zip(bundle.priors, prior_precisions, strict=True)):
         deviation = estimate.views[:, kind] - prior.mean
         misfit += 0.5 * deviation @ inverse @ deviation
-    return float(misfit + 0.5 * ((estimate.points_zyx[:, 0] / bundle.height_sd) ** 2).sum())
+    return float(misfit + 0.5 * (((estimate.points_zyx[:, 0] - bundle.height_mean) / bundle.height_sd) ** 2).sum())
 
 
 def _step(system: NormalEquations, current: Estimate, damping: float) -> Estimate | None:

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from napari_tiltalign.errors import BadTiltSeries, MethodFailed
 from napari_tiltalign.geometry import FloatArray, wrap_deg
-from napari_tiltalign.images.compute import map_views
+from napari_tiltalign.images.compute import map_views, single_threaded_algebra
 from napari_tiltalign.images.prepare import bin_image
 from napari_tiltalign.methods.base import MethodOptions, Progress, silent
 from napari_tiltalign.methods.bead_refinement import Scene, refine
@@ -95,36 +95,43 @@ class FiducialMethod:
             raise TypeError(f"expected Fiducial options, not {type(options).__name__}")
         diameter_px = options.diameter_nm * 10.0 / series.pixel_size_angst
         _check(series, options, diameter_px)
-        factor = max(1, int(diameter_px / _WORKING_DIAMETER_PX))
-        order = series.tilt_order()
-        tilt = series.nominal_tilt_deg[order]
-        axis = series.nominal_axis_deg if start is None else start.axis_deg
+        with single_threaded_algebra():
+            return _align(series, options, diameter_px, start, progress)
 
-        views, reasons = _detect(series, order, options, diameter_px / factor, factor, progress)
-        progress(0.5, "linking beads")
-        first = next(view for view in views if view is not None)
-        shape = first.image.contrast.shape
-        centre = _centre_index(series.image_shape_yx, factor)
-        problem = Problem(
-            [np.zeros((0, 2)) if view is None else view.beads.position_yx - centre for view in views],
-            tilt,
-            axis,
-            (float(shape[0]), float(shape[1])),
-            diameter_px / factor,
-            _HEIGHT_SD * max(shape),
-            default_priors,
-            neighbour_shifts([None if v is None else v.image.contrast for v in views], tilt, axis),
-        )
-        linked = _linked(series, problem, options)
-        progress(0.65, "localising beads and solving")
-        images = [first.image if view is None else view.image for view in views]
-        scene = Scene(images, tilt, centre, problem.diameter_px, problem.height_sd)
-        refined = refine(scene, linked, default_priors(tilt, linked.axis_deg))
-        progress(0.95, "judging the result")
-        run = BeadRun(series, options, order, factor, scene, linked, refined, reasons, views)
-        result = alignment_from(run, axis_turned=bool(abs(wrap_deg(linked.axis_deg - axis)) > 1.0))
-        progress(1.0, "done")
-        return result
+
+def _align(
+    series: TiltSeries, options: Fiducial, diameter_px: float, start: Alignment | None, progress: Progress
+) -> Alignment:
+    factor = max(1, int(diameter_px / _WORKING_DIAMETER_PX))
+    order = series.tilt_order()
+    tilt = series.nominal_tilt_deg[order]
+    axis = series.nominal_axis_deg if start is None else start.axis_deg
+
+    views, reasons = _detect(series, order, options, diameter_px / factor, factor, progress)
+    progress(0.5, "linking beads")
+    first = next(view for view in views if view is not None)
+    shape = first.image.contrast.shape
+    centre = _centre_index(series.image_shape_yx, factor)
+    problem = Problem(
+        [np.zeros((0, 2)) if view is None else view.beads.position_yx - centre for view in views],
+        tilt,
+        axis,
+        (float(shape[0]), float(shape[1])),
+        diameter_px / factor,
+        _HEIGHT_SD * max(shape),
+        default_priors,
+        neighbour_shifts([None if v is None else v.image.contrast for v in views], tilt, axis),
+    )
+    linked = _linked(series, problem, options)
+    progress(0.65, "localising beads and solving")
+    images = [first.image if view is None else view.image for view in views]
+    scene = Scene(images, tilt, centre, problem.diameter_px, problem.height_sd)
+    refined = refine(scene, linked, default_priors(tilt, linked.axis_deg))
+    progress(0.95, "judging the result")
+    run = BeadRun(series, options, order, factor, scene, linked, refined, reasons, views)
+    result = alignment_from(run, axis_turned=bool(abs(wrap_deg(linked.axis_deg - axis)) > 1.0))
+    progress(1.0, "done")
+    return result
 
 
 def _check(series: TiltSeries, options: Fiducial, diameter_px: float) -> None:

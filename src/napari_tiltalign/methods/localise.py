@@ -72,6 +72,7 @@ class _View:
     offset: FloatArray
     profile: FloatArray
     pairs: NDArray[np.int64]
+    noise: _NoiseSolver | None = None
     fits: Fits | None = None
 
 
@@ -217,13 +218,14 @@ def _fit_view(view: _View, diameter_px: float, step: float, disc: NDArray[np.int
     if not len(view.position):
         view.fits = _no_fits()
         return
-    solve_noise = _noise_solver(view, diameter_px, disc)
+    if view.noise is None:
+        view.noise = _noise_solver(view, diameter_px, disc)
     radius = np.arange(len(view.profile)) * step
     even = CubicSpline(np.r_[-radius[:0:-1], radius], np.r_[view.profile[:0:-1], view.profile])
     fine = np.arange(0.0, radius[-1] + 0.05, 0.05)
     shape, slope = even(fine), even(fine, 1)
     for _ in range(_FIT_ITERATIONS):
-        fisher, step_size, complete = _fit_step(view, disc, step, fine, shape, slope, solve_noise)
+        fisher, step_size, complete = _fit_step(view, disc, step, fine, shape, slope, view.noise)
         view.position[complete] += np.clip(step_size[complete, :2], -1.0, 1.0)
         view.amplitude[complete] = np.clip(view.amplitude[complete] + step_size[complete, 2], 0.05, 3.0)
         view.offset[complete] += step_size[complete, 3]
