@@ -1,1 +1,5 @@
-"""The only code that knows file formats."""
+"""Reading and writing; the only package that knows file formats."""
+
+from napari_tiltalign.io.reading import read
+
+__all__ = ["read"]

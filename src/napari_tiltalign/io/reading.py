@@ -1,0 +1,64 @@
+"""One door to everything that can be read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from napari_tiltalign.errors import BadInput
+from napari_tiltalign.io.images import MRC_SUFFIXES, TIFF_SUFFIXES, format_suffix
+from napari_tiltalign.io.relion import read_relion
+from napari_tiltalign.io.stack import read_stack
+from napari_tiltalign.model import NOT_GIVEN, Dataset
+
+
+def read(
+    path: str | os.PathLike[str],
+    *,
+    pixel_size_angst: float = NOT_GIVEN,
+    tilt_axis_deg: float = NOT_GIVEN,
+    tilt_angles: str | os.PathLike[str] | None = None,
+) -> Dataset:
+    """Read tilt series. Only headers are read; pixels come when they are asked for.
+
+    Parameters
+    ----------
+    path
+        A STAR file of RELION 5, global or of one series (see `relion.read_relion`), or a stack with its angles
+        beside it (see `stack.read_stack`).
+    pixel_size_angst
+        Pixel size to use instead of what the files say, Angstrom.
+    tilt_axis_deg
+        Tilt axis to use instead of what the files say, degrees from the image's y axis, counter-clockwise with y
+        drawn upwards.
+    tilt_angles
+        For a stack: file of angles to use instead of the one beside it.
+
+    Returns
+    -------
+    Dataset
+        Series that cannot be used are in `Dataset.failed`, with the reason.
+
+    Raises
+    ------
+    BadInput
+        If the input as a whole cannot be used.
+    BadTiltSeries
+        If the input is a single series, and that cannot be used.
+
+    Examples
+    --------
+    >>> dataset = read("tilt_series.star")  # doctest: +SKIP
+    >>> dataset.series[0].tilts[0].image.read().shape  # doctest: +SKIP
+    (630, 652)
+    """
+    suffix = format_suffix(os.fspath(path))
+    if suffix == ".star":
+        if tilt_angles is not None:
+            raise BadInput(f"{path} has its angles in its own table; --tilt-angles is for stacks")
+        return read_relion(path, pixel_size_angst=pixel_size_angst, tilt_axis_deg=tilt_axis_deg)
+    if suffix in MRC_SUFFIXES | TIFF_SUFFIXES:
+        return read_stack(path, tilt_angles=tilt_angles, pixel_size_angst=pixel_size_angst, tilt_axis_deg=tilt_axis_deg)
+    if not Path(path).exists():
+        raise BadInput(f"{path} does not exist")
+    raise BadInput(f"{path} is neither a STAR file nor a stack; give a file that ends in .star, .mrc, .mrcs or .st")
