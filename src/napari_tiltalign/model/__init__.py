@@ -1,5 +1,6 @@
 """What things are: tilt series, tracks and alignments as frozen data."""
 
+from napari_tiltalign.model import frozen as _frozen  # noqa: F401 (makes read-only mappings picklable)
 from napari_tiltalign.model.alignment import Alignment, Provenance, Uncertainty
 from napari_tiltalign.model.flags import FLAG_MEANINGS, Flag
 from napari_tiltalign.model.table import Table
