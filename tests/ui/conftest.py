@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import numpy as np
 import pytest
 
@@ -12,6 +15,14 @@ SHAPE_YX = (96, 80)
 PIXEL_ANGST = 10.0
 TILTS_DEG = np.linspace(-60.0, 60.0, 13)
 N_BEADS = 7
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Qt aborts the whole process where there is no display, so tests that need one are skipped there."""
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        for item in items:
+            if item.get_closest_marker("gui"):
+                item.add_marker(pytest.mark.skip(reason="no display; run under xvfb-run"))
 
 
 def acquisition_order(n: int) -> np.ndarray:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from napari_tiltalign.ui.layer_data import LayerData, series_layer
 
+SIDE_PX = 384
+"""Side of the images: small, because napari waits while they are made."""
+
 TRUTH_KEY = "tiltalign_truth"
 """Where the layer's metadata keep the true `Alignment`."""
 
 
 def with_beads() -> list[LayerData]:
-    """A tilt series of a cell with 20 gold beads of 10 nm on both faces."""
+    """A tilt series of a cell with 20 gold beads of 10 nm in the untilted field, more at its sides."""
     return _simulated("simulated_with_beads", n_beads=20)
 
 
@@ -21,7 +24,7 @@ def without_beads() -> list[LayerData]:
 def _simulated(name: str, n_beads: int) -> list[LayerData]:
     from napari_tiltalign.simulate import Simulation, simulate  # heavy, and not needed to start napari
 
-    simulated = simulate(Simulation(name=name, n_beads=n_beads))
+    simulated = simulate(Simulation(name=name, n_beads=n_beads, image_rows_px=SIDE_PX, image_columns_px=SIDE_PX))
     stack, attributes, kind = series_layer(simulated.series)
     attributes["metadata"][TRUTH_KEY] = simulated.truth
     return [(stack, attributes, kind)]
