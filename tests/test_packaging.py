@@ -40,14 +40,15 @@ def test_installed_wheel_brings_the_manifest(wheel: Path, tmp_path: Path) -> Non
         archive.extractall(tmp_path)
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import napari_tiltalign; from npe2 import PluginManifest;"
-        "print(napari_tiltalign.__file__); print(PluginManifest.from_distribution('napari-tiltalign').json())"
+        "print(napari_tiltalign.__file__);"
+        "print(PluginManifest.from_distribution('napari-tiltalign').contributions.json())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True, cwd=tmp_path
     )
-    location, manifest = done.stdout.splitlines()
+    location, contributions = done.stdout.splitlines()
     assert Path(location).is_relative_to(tmp_path)
-    assert manifest == PluginManifest.from_file(ROOT / "napari.yaml").json()
+    assert contributions == PluginManifest.from_file(ROOT / "napari.yaml").contributions.json()
 
 
 def test_editable_install_brings_the_manifest() -> None:
