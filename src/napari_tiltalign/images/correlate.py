@@ -34,6 +34,10 @@ class Peaks:
     def __len__(self) -> int:
         return len(self.height)
 
+    def take(self, keep: NDArray[np.generic]) -> Peaks:
+        """Return some of the peaks (mask or indices)."""
+        return Peaks(self.position_yx[keep], self.height[keep], self.similarity[keep])
+
 
 def matched_filter(image: Image, template: Image, support: Image) -> tuple[Image, Image]:
     """Correlate an image with a template.

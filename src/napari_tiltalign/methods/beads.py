@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,10 @@ _LOWEST_CLEAR_PART = 0.2
 _DARK_LEVEL = 0.15
 _FLAT_CONTRAST = 0.02
 _NEIGHBOURS = 5
+_LEAST_GOLD_PER_VIEW = 0.5
+_HISTOGRAM_STEP = 0.02
+_LEAST_FACTOR = 1.5
+_EMPTY = 0.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,6 +116,60 @@ def _robust_sd(response: Image, mask: NDArray[np.bool_]) -> float:
     return float(1.4826 * np.median(np.abs(values - np.median(values)))) + 1e-12
 
 
+def keep_the_gold(views: Sequence[BeadView | None]) -> tuple[list[BeadView | None], float]:
+    """Drop candidates that are much fainter than the beads of the same series, where there is a clear divide.
+
+    Proteins and ice look like faint beads; gold is several times stronger. If the strengths of all candidates fall
+    into two groups with almost nothing between them, the upper group is gold. Without such a divide all are kept.
+
+    Parameters
+    ----------
+    views
+        Searched views; None for those that take no part.
+
+    Returns
+    -------
+    views, divide
+        The views with the candidates that are kept, and the response that divides them; 0 if there is no divide.
+    """
+    heights = [view.beads.height for view in views if view is not None]
+    divide = strength_divide(np.concatenate(heights), least_above=_LEAST_GOLD_PER_VIEW * len(heights))
+    if divide <= 0:
+        return list(views), 0.0
+    return [None if v is None else replace(v, beads=v.beads.take(v.beads.height > divide)) for v in views], divide
+
+
+def strength_divide(height: FloatArray, *, least_above: float) -> float:
+    """The emptiest place between two groups of strengths, or 0 if there is none.
+
+    A divide is a minimum of the smoothed histogram of log strength with less than a tenth of the density of the modes
+    on both sides, which lie a factor of 1.5 or more apart. Of several the one between the modes furthest apart counts.
+
+    Parameters
+    ----------
+    height
+        Shape (k,), positive.
+    least_above
+        How many the upper group must have.
+    """
+    if len(height) < 20:
+        return 0.0
+    logs = np.log(height)
+    edges = np.arange(logs.min() - 6 * _HISTOGRAM_STEP, logs.max() + 7 * _HISTOGRAM_STEP, _HISTOGRAM_STEP)
+    density = ndimage.gaussian_filter1d(np.histogram(logs, edges)[0].astype(float), 3.0)
+    centre = (edges[1:] + edges[:-1]) / 2
+    best, widest = 0.0, np.log(_LEAST_FACTOR)
+    for k in range(1, len(density) - 1):
+        if not (density[k] <= density[k - 1] and density[k] <= density[k + 1]):
+            continue
+        low, high = int(np.argmax(density[:k])), k + int(np.argmax(density[k:]))
+        empty = density[k] < _EMPTY * min(density[low], density[high])
+        apart = centre[high] - centre[low]
+        if empty and apart > widest and (logs > centre[k]).sum() >= least_above:
+            best, widest = float(np.exp(centre[k])), apart
+    return best
+
+
 def bad_views(views: Sequence[BeadView | None]) -> dict[int, str]:
     """Find views that cannot be used: black, without contrast, or almost entirely blocked.
 
@@ -140,8 +198,3 @@ def bad_views(views: Sequence[BeadView | None]) -> dict[int, str]:
         elif view.image.mask.mean() < _LOWEST_CLEAR_PART:
             found[index] = "blocked"
     return found
-
-
-def centred(position_yx: FloatArray, centre_yx: FloatArray) -> FloatArray:
-    """Positions from the image centre, from pixel indices."""
-    return position_yx - centre_yx

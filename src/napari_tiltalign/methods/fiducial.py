@@ -23,7 +23,7 @@ from napari_tiltalign.images.prepare import bin_image
 from napari_tiltalign.methods.base import MethodOptions, Progress, silent
 from napari_tiltalign.methods.bead_refinement import Scene, refine
 from napari_tiltalign.methods.bead_result import BeadRun, alignment_from
-from napari_tiltalign.methods.beads import BeadView, bad_views, find_beads
+from napari_tiltalign.methods.beads import BeadView, bad_views, find_beads, keep_the_gold
 from napari_tiltalign.methods.coarse import neighbour_shifts
 from napari_tiltalign.methods.constellation import Constellation, Problem, grow
 from napari_tiltalign.methods.priors import default_priors
@@ -108,6 +108,7 @@ def _align(
     axis = series.nominal_axis_deg if start is None else start.axis_deg
 
     views, reasons = _detect(series, order, options, diameter_px / factor, factor, progress)
+    views, _ = keep_the_gold(views)
     progress(0.5, "linking beads")
     first = next(view for view in views if view is not None)
     shape = first.image.contrast.shape
