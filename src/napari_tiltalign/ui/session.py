@@ -1,0 +1,354 @@
+"""The state of the plugin in one viewer: what is open, what was decided, what is selected. No widgets, no napari.
+
+Widgets and layers know the session and never each other: they call its methods and listen to its signals. Everything
+that can be undone goes through `Session.do`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal
+from weakref import WeakKeyDictionary
+
+from psygnal import Signal
+
+from napari_tiltalign.errors import TiltAlignError
+from napari_tiltalign.methods.resolve import resolve
+from napari_tiltalign.model import Alignment, Dataset, TiltSeries, Tracks
+from napari_tiltalign.ui.commands import Command
+from napari_tiltalign.ui.history import History
+from napari_tiltalign.ui.work import Candidate, Work, opened_work, with_exclusions
+
+Resolve = Callable[[Alignment, Tracks], Alignment]
+Background = Callable[
+    [Callable[[], Alignment], Callable[[Alignment], None], Callable[[Exception], None]],
+    None,
+]
+"""Runs the first function somewhere and tells one of the others, on the session's own thread."""
+Step = Command | Literal["undo", "redo"]
+
+
+def inline(
+    work: Callable[[], Alignment], done: Callable[[Alignment], None], failed: Callable[[Exception], None]
+) -> None:
+    """Run a function right here."""
+    try:
+        result = work()
+    except TiltAlignError as error:
+        failed(error)
+    else:
+        done(result)
+
+
+def no_alignments(series: TiltSeries) -> Mapping[str, Alignment]:
+    """Alignments known from the start: none."""
+    return {}
+
+
+class Session:
+    """State of the plugin in one viewer.
+
+    Parameters
+    ----------
+    resolve
+        Solves the geometry again from edited tracks.
+    background
+        Runs that somewhere; right here by default.
+    known_alignments
+        Alignments that are there when a series is opened for the first time, by name.
+
+    Attributes
+    ----------
+    dataset_changed, series_changed
+        Another dataset, another series.
+    candidates_changed, alignment_changed, exclusions_changed
+        The set of alignments or which is in use; the one in use, its geometry or tracks; the excluded views.
+    bead_changed, view_changed
+        The selection.
+    history_changed
+        What can be undone, or whether there are unsaved changes.
+    recorded
+        Emitted with the name of the series and the step, for the journal.
+    told
+        A message for the user.
+    """
+
+    dataset_changed = Signal()
+    series_changed = Signal()
+    candidates_changed = Signal()
+    alignment_changed = Signal()
+    exclusions_changed = Signal()
+    bead_changed = Signal()
+    view_changed = Signal()
+    history_changed = Signal()
+    recorded = Signal(str, object)
+    told = Signal(str)
+
+    def __init__(
+        self,
+        resolve: Resolve = resolve,
+        background: Background = inline,
+        known_alignments: Callable[[TiltSeries], Mapping[str, Alignment]] = no_alignments,
+    ) -> None:
+        self._resolve = resolve
+        self._background = background
+        self._known_alignments = known_alignments
+        self._solving = False
+        self._forget_dataset()
+
+    def _forget_dataset(self) -> None:
+        self._dataset: Dataset | None = None
+        self._name = ""
+        self._histories: dict[str, History[Work]] = {}
+        self._saved: dict[str, Work] = {}
+        self._bead: int | None = None
+        self._view = ""
+
+    # --- what is open
+
+    @property
+    def dataset(self) -> Dataset | None:
+        """The dataset that is open."""
+        return self._dataset
+
+    @property
+    def series(self) -> TiltSeries | None:
+        """The series that is shown, with the user's exclusions."""
+        return self.series_named(self._name) if self._name else None
+
+    def series_named(self, name: str) -> TiltSeries:
+        """A series of the dataset, with the user's exclusions; KeyError if there is none of that name."""
+        if self._dataset is None:
+            raise KeyError(f"no dataset is open, so there is no series {name!r}")
+        series = self._dataset[name]
+        return with_exclusions(series, self._histories[name].value.exclusions) if name in self._histories else series
+
+    def open(self, dataset: Dataset, show: str = "") -> None:
+        """Open a dataset and show one of its series, the first by default; work on another dataset is forgotten."""
+        self._forget_dataset()
+        self._dataset = dataset
+        self.dataset_changed.emit()
+        self.show(show or next((series.name for series in dataset), ""))
+
+    def close(self) -> None:
+        """Close the dataset."""
+        self._forget_dataset()
+        self.dataset_changed.emit()
+        self._announce_series()
+
+    def show(self, name: str) -> None:
+        """Show another series, or none with an empty name; KeyError if there is none of that name."""
+        if name:
+            self._history(name)
+        self._name = name
+        self._bead = None
+        series = self.series
+        self._view = series.tilt_ids[series.tilt_order()[len(series) // 2]] if series else ""
+        self._announce_series()
+        self._solve()
+
+    def _history(self, name: str) -> History[Work]:
+        """Work on a series with its past, begun at the first call."""
+        if name not in self._histories:
+            opened = self.series_named(name)
+            work = opened_work(opened, self._known_alignments(opened))
+            self._histories[name] = History(work)
+            self._saved[name] = work
+        return self._histories[name]
+
+    def show_neighbour(self, step: int) -> None:
+        """Show the series that comes `step` places later in the dataset, if there is one."""
+        if self._dataset is None or not self._name:
+            return
+        names = [series.name for series in self._dataset]
+        at = names.index(self._name) + step
+        if 0 <= at < len(names):
+            self.show(names[at])
+
+    def _announce_series(self) -> None:
+        for signal in (
+            self.series_changed, self.candidates_changed, self.exclusions_changed, self.alignment_changed,
+            self.view_changed, self.bead_changed, self.history_changed,
+        ):  # fmt: skip
+            signal.emit()
+
+    # --- what was decided
+
+    @property
+    def work(self) -> Work:
+        """What was decided about the series that is shown."""
+        return self._histories[self._name].value if self._name else Work()
+
+    @property
+    def candidate(self) -> Candidate | None:
+        """The alignment in use, with what is known of its state."""
+        return self.work.candidate
+
+    @property
+    def alignment(self) -> Alignment | None:
+        """The alignment in use."""
+        return self.work.alignment
+
+    def do(self, command: Command, series_name: str = "") -> None:
+        """Apply a command to the series that is shown, or to another one of the dataset.
+
+        Raises
+        ------
+        EditRefused
+            If it makes no sense; nothing has changed then.
+        """
+        name = series_name or self._name
+        if not name:
+            raise KeyError("no series is open")
+        history = self._history(name)
+        before = history.value
+        history.push(command.apply(before), command.label)
+        self.recorded.emit(name, command)
+        self._announce_work(name, before)
+
+    def undo(self) -> None:
+        """Undo the last step, if there is one."""
+        self._step_history("undo")
+
+    def redo(self) -> None:
+        """Repeat the step undone last, if there is one."""
+        self._step_history("redo")
+
+    def _step_history(self, direction: Literal["undo", "redo"]) -> None:
+        if not self._name:
+            return
+        history = self._histories[self._name]
+        before = history.value
+        label = history.undo_label if direction == "undo" else history.redo_label
+        if history.undo() if direction == "undo" else history.redo():
+            self.recorded.emit(self._name, direction)
+            self._announce_work(self._name, before)
+            self.told.emit(f"{direction}: {label}")
+
+    def replay(self, series_name: str, steps: Iterable[Step]) -> None:
+        """Repeat recorded steps on a series that is as it was when it was opened, and show it.
+
+        The geometry is solved once, at the end.
+        """
+        self.show(series_name)
+        before, history = self.work, self._history(series_name)
+        for step in steps:
+            if step == "undo":
+                history.undo()
+            elif step == "redo":
+                history.redo()
+            else:
+                history.push(step.apply(history.value), step.label)
+        self._announce_work(series_name, before)
+
+    @property
+    def undo_label(self) -> str:
+        """What `undo` would undo; empty if there is nothing."""
+        return self._histories[self._name].undo_label if self._name else ""
+
+    @property
+    def redo_label(self) -> str:
+        """What `redo` would repeat; empty if there is nothing."""
+        return self._histories[self._name].redo_label if self._name else ""
+
+    def unsaved(self) -> tuple[str, ...]:
+        """Names of the series with changes that were not saved."""
+        return tuple(n for n, history in self._histories.items() if history.value is not self._saved.get(n))
+
+    def mark_saved(self, series_name: str) -> None:
+        """Remember that a series was saved as it is now."""
+        self._saved[series_name] = self._histories[series_name].value
+        self.history_changed.emit()
+
+    def work_of(self, series_name: str) -> Work | None:
+        """What was decided about a series; None if it was never opened."""
+        history = self._histories.get(series_name)
+        return history.value if history else None
+
+    def _announce_work(self, name: str, before: Work) -> None:
+        """Tell what changed in a series, and solve what has to be solved."""
+        if name == self._name:
+            after = self.work
+            if after.exclusions != before.exclusions:
+                self.exclusions_changed.emit()
+            if list(after.candidates) != list(before.candidates) or after.current != before.current:
+                self.candidates_changed.emit()
+            if after.candidate is not before.candidate:
+                self._keep_valid_bead()
+                self.alignment_changed.emit()
+        self.history_changed.emit()
+        self._solve()
+
+    def _keep_valid_bead(self) -> None:
+        tracks = self.alignment.tracks if self.alignment else None
+        if self._bead is not None and (tracks is None or self._bead not in tracks.track_ids):
+            self.select_bead(None)
+
+    # --- solving
+
+    def _solve(self) -> None:
+        """Solve the alignment in use if its tracks were edited; one at a time, so that quick edits do not pile up."""
+        name, candidate = self._name, self.candidate
+        if self._solving or candidate is None or candidate.solved:
+            return
+        self._solving = True
+        alignment, tracks = candidate.alignment, candidate.alignment.tracks
+        if tracks is None:
+            raise ValueError("an alignment without tracks cannot be solved again")
+        self._background(
+            lambda: self._resolve(alignment, tracks),
+            lambda result: self._solved(name, candidate, candidate.as_solved(result)),
+            lambda error: self._solved(name, candidate, candidate.as_unsolvable(str(error))),
+        )
+
+    def _solved(self, name: str, asked: Candidate, answer: Candidate) -> None:
+        """Take over an answer, unless the work has gone on meanwhile."""
+        self._solving = False
+        history = self._histories.get(name)
+        if history is not None and history.value.candidate is asked:
+            before = history.value
+            history.amend(before.with_candidate(before.current, answer))
+            if self._saved.get(name) is before:
+                self._saved[name] = history.value
+            if name == self._name:
+                self.alignment_changed.emit()
+            if answer.problem:
+                self.told.emit(answer.problem)
+        self._solve()
+
+    # --- what is selected
+
+    @property
+    def bead(self) -> int | None:
+        """Track id of the selected bead."""
+        return self._bead
+
+    def select_bead(self, track_id: int | None) -> None:
+        """Select a bead, or none."""
+        if track_id != self._bead:
+            self._bead = track_id
+            self.bead_changed.emit()
+
+    @property
+    def view(self) -> str:
+        """tilt_id of the image that is looked at; empty if no series is open."""
+        return self._view
+
+    def select_view(self, tilt_id: str) -> None:
+        """Look at another image; KeyError if the series has none of that id."""
+        if self.series is None:
+            raise KeyError("no series is open")
+        self.series.index_of(tilt_id)
+        if tilt_id != self._view:
+            self._view = tilt_id
+            self.view_changed.emit()
+
+
+_SESSIONS: WeakKeyDictionary[object, Session] = WeakKeyDictionary()
+
+
+def session_for(viewer: object, make: Callable[[], Session] = Session) -> Session:
+    """Return the session of a viewer, made at the first call."""
+    if viewer not in _SESSIONS:
+        _SESSIONS[viewer] = make()
+    return _SESSIONS[viewer]
