@@ -1,0 +1,103 @@
+"""What is in the ice besides gold: macromolecules, membranes, a cell with its edges."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from napari_tiltalign.geometry import FloatArray
+from napari_tiltalign.simulate.balls import Balls, Box
+from napari_tiltalign.simulate.options import Simulation
+
+PROTEINS_PER_UM3 = 90_000.0
+RIBOSOMES_PER_UM3 = 5_000.0
+COMPLEXES_PER_UM3 = 25_000.0
+VESICLES_PER_UM3 = 30.0
+PROTEINS_IN_BUFFER_PER_UM3 = 9_000.0
+LOBE_DENSITY = 0.5
+"""Lobes overlap, and a molecule is not solid."""
+MEMBRANE_SPACING_ANGST = 30.0
+MEMBRANE_BALL_ANGST = 40.0
+MEMBRANE_DENSITY = 0.35
+
+
+def draw_texture(options: Simulation, box: Box) -> Balls:
+    """Fill the slab with structure, seen or not; densities are relative to protein in ice."""
+    random = options.random("texture")
+    if options.texture == "none":
+        return Balls.none()
+    if options.texture == "particles":
+        return _molecules(box.scatter(COMPLEXES_PER_UM3, random), 70.0, 9, random)
+    cytoplasm = Balls.joined(
+        _molecules(box.scatter(PROTEINS_PER_UM3, random), 30.0, 2, random),
+        _molecules(box.scatter(RIBOSOMES_PER_UM3, random), 95.0, 10, random),
+        _vesicles(box, random),
+    )
+    return cytoplasm if options.texture == "cytoplasm" else _cell(cytoplasm, box, options, random)
+
+
+def _molecules(centres: FloatArray, radius_angst: float, n_lobes: int, random: np.random.Generator) -> Balls:
+    """Make molecules of a few lobes each, no two alike, of about the radius given."""
+    size = radius_angst * random.uniform(0.7, 1.3, len(centres))
+    direction = random.normal(size=(len(centres), n_lobes, 3))
+    direction /= np.linalg.norm(direction, axis=2, keepdims=True)
+    distance = 0.65 * size[:, None, None] * random.uniform(0, 1, (len(centres), n_lobes, 1)) ** (1 / 3)
+    lobes = centres[:, None] + direction * distance
+    radius = size[:, None] * random.uniform(0.4, 0.7, (len(centres), n_lobes))
+    return Balls(lobes.reshape(-1, 3), radius.ravel(), np.full(radius.size, LOBE_DENSITY))
+
+
+def _vesicles(box: Box, random: np.random.Generator) -> Balls:
+    """Closed membranes, flattened where the slab is too thin for them."""
+    parts = [Balls.none()]
+    for centre in box.scatter(VESICLES_PER_UM3, random):
+        radius = random.uniform(200.0, 600.0)
+        height = min(radius, 0.45 * box.size_zyx_angst[0])
+        n = round(4 * np.pi * radius * height / MEMBRANE_SPACING_ANGST**2)
+        on_sphere = random.normal(size=(n, 3))
+        on_sphere /= np.linalg.norm(on_sphere, axis=1, keepdims=True)
+        centre[0] = np.clip(centre[0], box.low_zyx_angst[0] + height, box.high_zyx_angst[0] - height)
+        parts.append(_membrane(centre + on_sphere * [height, radius, radius], random))
+    return Balls.joined(*parts)
+
+
+def _membrane(points: FloatArray, random: np.random.Generator) -> Balls:
+    """Balls on a surface, which is a little rough."""
+    points = points + random.normal(0, 0.3 * MEMBRANE_BALL_ANGST, points.shape)
+    return Balls(points, np.full(len(points), MEMBRANE_BALL_ANGST), np.full(len(points), MEMBRANE_DENSITY))
+
+
+def _cell(cytoplasm: Balls, box: Box, options: Simulation, random: np.random.Generator) -> Balls:
+    """Keep the cytoplasm within a band across the field, close it with membranes, add a few proteins outside."""
+    field_angst = float(options.field_yx_angst.min())
+    direction = random.uniform(0, np.pi)
+    across = np.array([np.cos(direction), -np.sin(direction)])
+    along = np.array([np.sin(direction), np.cos(direction)])
+    phases = random.uniform(0, 2 * np.pi, (2, 2))
+    half_width = field_angst * random.uniform(0.28, 0.4)
+
+    def edge(side: int, points_zyx: FloatArray) -> FloatArray:
+        """Distance of one edge from the middle of the band; it waves and bulges."""
+        s = points_zyx[:, 1:] @ along * (2 * np.pi / field_angst)
+        waves = np.sin(0.6 * s + phases[side, 0]) + 0.4 * np.sin(1.7 * s + phases[side, 1])
+        bulge = 1 - (2 * points_zyx[:, 0] / box.size_zyx_angst[0]) ** 2
+        distance: FloatArray = half_width + 0.04 * field_angst * waves + 0.25 * options.thickness_angst * bulge
+        return distance
+
+    def inside(points_zyx: FloatArray) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        position = points_zyx[:, 1:] @ across
+        within: np.ndarray[tuple[int], np.dtype[np.bool_]] = (position < edge(0, points_zyx)) & (
+            position > -edge(1, points_zyx)
+        )
+        return within
+
+    reach = float(np.linalg.norm(box.size_zyx_angst[1:]))
+    n = round(reach * box.size_zyx_angst[0] / MEMBRANE_SPACING_ANGST**2)
+    parts = [cytoplasm.take(inside(cytoplasm.centre_zyx_angst))]
+    for side, sign in ((0, 1.0), (1, -1.0)):
+        height = random.uniform(box.low_zyx_angst[0], box.high_zyx_angst[0], n)
+        wall = np.column_stack([height, random.uniform(-reach / 2, reach / 2, n)[:, None] * along])
+        wall[:, 1:] += (sign * edge(side, wall))[:, None] * across
+        parts.append(_membrane(wall, random))
+    outside = box.scatter(PROTEINS_IN_BUFFER_PER_UM3, random)
+    parts.append(_molecules(outside[~inside(outside)], 35.0, 3, random))
+    return Balls.joined(*parts)
