@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from napari_tiltalign.io.relion import read_relion
+from napari_tiltalign.model import TiltSeries
+
 Row = Mapping[str, object]
 
 ANGLES_DEG = (0.0, 3.0, -3.0, -6.0, 6.0)
@@ -19,7 +23,10 @@ ANGLES_DEG = (0.0, 3.0, -3.0, -6.0, 6.0)
 
 def write_mrc(path: Path, pixels: NDArray[np.generic], pixel_size_angst: float = 10.0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with mrcfile.new(path, data=pixels, overwrite=True) as file:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Data array contains", RuntimeWarning)  # NaN is what some tests are about
+        file = mrcfile.new(path, data=pixels, overwrite=True)
+    with file:
         if pixels.ndim == 3:
             file.set_image_stack()
         file.voxel_size = pixel_size_angst
@@ -33,9 +40,11 @@ def star_table(name: str, rows: Sequence[Row]) -> str:
     return f"\n# version 50001\n\ndata_{name}\n\nloop_\n{header}{body}\n"
 
 
-def tilt_rows(name: str, angles_deg: Sequence[float] = ANGLES_DEG, **columns: object) -> list[dict[str, object]]:
-    """Rows of a series as MotionCorr leaves them, images in ``frames``."""
-    return [
+def tilt_rows(
+    name: str, angles_deg: Sequence[float] = ANGLES_DEG, drop: str = "", **columns: object
+) -> list[dict[str, object]]:
+    """Rows of a series as MotionCorr leaves them, images in ``frames``; perhaps without a column, or with more."""
+    rows: list[dict[str, object]] = [
         {
             "rlnTomoNominalStageTiltAngle": f"{angle:.6f}",
             "rlnTomoNominalTiltAxisAngle": "85.000000",
@@ -45,6 +54,7 @@ def tilt_rows(name: str, angles_deg: Sequence[float] = ANGLES_DEG, **columns: ob
         }
         for k, angle in enumerate(angles_deg)
     ]
+    return [{column: cell for column, cell in row.items() if column != drop} for row in rows]
 
 
 @dataclass
@@ -87,6 +97,25 @@ class Project:
         ]
         self.star.write_text(star_table("global", rows))
         return self.star
+
+    def series_with(self, rows: Sequence[Row]) -> TiltSeries:
+        """Write a project with one series, ``TS_01``, and read it."""
+        self.add_series("TS_01", rows)
+        self.list_series("TS_01")
+        return self.only_series()
+
+    def only_series(self) -> TiltSeries:
+        """Read the only series, which must be a good one."""
+        dataset = read_relion(self.star)
+        assert not dataset.failed
+        (series,) = dataset
+        return series
+
+    def failure(self, name: str = "TS_01") -> str:
+        """Read the project, and say why a series of it could not be read."""
+        dataset = read_relion(self.star)
+        assert dataset.failed_columns[name]["rlnTomoName"] == name
+        return dataset.failed[name]
 
 
 @pytest.fixture

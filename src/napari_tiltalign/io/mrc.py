@@ -265,13 +265,13 @@ def _pixel_dtype(path: Path, mode: int, header: np.void, raw: bytes, byte_sign: 
     if mode == 0:
         return np.dtype(np.int8 if _bytes_are_signed(header, raw, byte_sign) else np.uint8)
     dtype: np.dtype[Any] = dtype_from_mode(mode)
-    return dtype.newbyteorder(header["mode"].dtype.byteorder)
+    return dtype.newbyteorder(header.dtype["mode"].byteorder)
 
 
 def _bytes_are_signed(header: np.void, raw: bytes, byte_sign: ByteSign) -> bool:
     if byte_sign != "auto":
         return byte_sign == "signed"
-    words = np.frombuffer(raw, header["mode"].dtype, count=2, offset=_IMOD_STAMP_OFFSET)
+    words = np.frombuffer(raw, header.dtype["mode"], count=2, offset=_IMOD_STAMP_OFFSET)
     if words[0] == _IMOD_STAMP:
         return bool(words[1] & _SIGNED_BYTES_FLAG)
     return not header["dmax"] > np.iinfo(np.int8).max

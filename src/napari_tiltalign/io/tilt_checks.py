@@ -36,7 +36,7 @@ def checked_tilts(series: TiltSeries) -> TiltSeries:
         *_duplicate_angles(tilts, angles_deg),
         *_gaps(tilts, angles_deg),
         *_range_flags(angles_deg),
-        *_dose_flags(tilts),
+        *_dose_flags(tilts, angles_deg),
     )
 
 
@@ -70,9 +70,9 @@ def _range_flags(angles_deg: NDArray[np.float64]) -> list[Flag]:
     return flags
 
 
-def _dose_flags(tilts_by_angle: list[Tilt]) -> list[Flag]:
+def _dose_flags(tilts: list[Tilt], angles_deg: NDArray[np.float64]) -> list[Flag]:
     """Whether the dose tells the order of acquisition. Nothing is computed from it, and none is made up."""
-    dose = np.array([t.pre_exposure_e_per_A2 for t in tilts_by_angle])
+    dose = np.array([t.pre_exposure_e_per_A2 for t in tilts])
     problem, concerned = "", np.zeros(len(dose), bool)
     if np.isnan(dose).any():
         problem, concerned = f"no dose for {np.isnan(dose).sum()} of {len(dose)} images", np.isnan(dose)
@@ -81,24 +81,25 @@ def _dose_flags(tilts_by_angle: list[Tilt]) -> list[Flag]:
     elif len(np.unique(dose)) < len(dose):
         values, counts = np.unique(dose, return_counts=True)
         problem, concerned = "several images have the same dose", np.isin(dose, values[counts > 1])
-    elif (jumps := _jumps(dose)).any():
+    elif (jumps := _jumps(angles_deg, dose)).any():
         problem, concerned = "in the order of dose, the stage would have jumped over angles it came to later", jumps
     if concerned.all():
         concerned[:] = False  # the series as a whole
-    names = tuple(t.tilt_id for t, is_one in zip(tilts_by_angle, concerned, strict=True) if is_one)
+    names = tuple(t.tilt_id for t, is_one in zip(tilts, concerned, strict=True) if is_one)
     return [Flag("dose_order_inconsistent", problem, names)] if problem else []
 
 
-def _jumps(dose_by_angle: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which images were taken away from the range of angles that had been covered before.
+def _jumps(angles_deg: NDArray[np.float64], dose: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which images were taken away from the range of angles that had been covered before (angles ascending).
 
     Every scheme in use (one direction, two directions, dose-symmetric, in groups) widens one range step by step, so
-    that the images taken so far are always neighbours; an image taken again within the range is no jump.
+    that the angles taken so far are always neighbours; an angle taken again within the range is no jump.
     """
-    order = np.argsort(dose_by_angle)
+    step = np.concatenate([[0], np.cumsum(np.diff(angles_deg) >= SAME_ANGLE_DEG)])
+    order = np.argsort(dose)
     jumps = np.zeros(len(order), bool)
-    lowest = highest = order[0]
-    for rank in order[1:]:
-        jumps[rank] = rank < lowest - 1 or rank > highest + 1
-        lowest, highest = min(lowest, rank), max(highest, rank)
+    lowest = highest = step[order[0]]
+    for image in order[1:]:
+        jumps[image] = step[image] < lowest - 1 or step[image] > highest + 1
+        lowest, highest = min(lowest, step[image]), max(highest, step[image])
     return jumps
