@@ -1,0 +1,99 @@
+"""Every bead in every image as one table: where it is, how well it fits, where it is missing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from napari_tiltalign.geometry import FloatArray
+from napari_tiltalign.model import REJECTION_REASONS, Alignment, State, Tracks
+
+GAP = "gap"
+"""State of a place where a bead should be and is not used."""
+
+_BY_ANY_NAME = {int(state): state.name.lower() for state in State}
+
+
+def predicted_yx_px(alignment: Alignment) -> FloatArray:
+    """Where every image should show every bead, shape (n, p, 2), raw pixel indices.
+
+    Raises
+    ------
+    ValueError
+        If the alignment has no tracks.
+    """
+    seen = alignment.geometry.project(_tracks(alignment).points_zyx_angst) / alignment.pixel_size_angst
+    positions: FloatArray = seen + np.array(alignment.image_shape_yx) // 2
+    return positions
+
+
+def used_beads(alignment: Alignment) -> pd.DataFrame:
+    """Beads that are used, one row for each bead and image.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``track_id``, ``tilt`` (index in the series), ``tilt_id``, ``y_px``, ``x_px``, ``state``, ``residual_px`` and
+        ``leave_out_px`` (distances), ``residual_y_px``, ``residual_x_px``, ``weight``, ``sd_px``.
+    """
+    tracks = _tracks(alignment)
+    rows = np.flatnonzero(tracks.used)
+    tilt = tracks.tilt[rows]
+    return pd.DataFrame(
+        {
+            "track_id": tracks.track_ids[tracks.track[rows]],
+            "tilt": tilt,
+            "tilt_id": np.array(tracks.tilt_ids, dtype=object)[tilt],
+            "y_px": tracks.position_yx_px[rows, 0],
+            "x_px": tracks.position_yx_px[rows, 1],
+            "state": [_BY_ANY_NAME[s] for s in tracks.state[rows].tolist()],
+            "residual_px": np.linalg.norm(tracks.residual_yx_px[rows], axis=1),
+            "leave_out_px": np.linalg.norm(tracks.leave_out_yx_px[rows], axis=1),
+            "residual_y_px": tracks.residual_yx_px[rows, 0],
+            "residual_x_px": tracks.residual_yx_px[rows, 1],
+            "weight": tracks.weight[rows],
+            "sd_px": tracks.sd_px[rows],
+        }
+    )
+
+
+def gaps(alignment: Alignment) -> pd.DataFrame:
+    """Places where a bead should be seen but is not used: at their predicted positions, in included images.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``track_id``, ``tilt``, ``tilt_id``, ``y_px``, ``x_px``, ``state`` (always `GAP`), and ``reason`` why it is
+        not used, empty if it was never looked for.
+    """
+    tracks = _tracks(alignment)
+    predicted = predicted_yx_px(alignment)
+    inside = ((predicted >= 0) & (predicted <= np.array(alignment.image_shape_yx) - 1)).all(axis=2)
+    missing = inside & alignment.included[:, None]
+    missing[tracks.tilt[tracks.used], tracks.track[tracks.used]] = False
+    reason = np.full(missing.shape, "", dtype=object)
+    reason[tracks.tilt, tracks.track] = np.array(REJECTION_REASONS, dtype=object)[tracks.reason]
+    tilt, track = np.nonzero(missing)
+    return pd.DataFrame(
+        {
+            "track_id": tracks.track_ids[track],
+            "tilt": tilt,
+            "tilt_id": np.array(tracks.tilt_ids, dtype=object)[tilt],
+            "y_px": predicted[tilt, track, 0],
+            "x_px": predicted[tilt, track, 1],
+            "state": GAP,
+            "reason": reason[tilt, track],
+        }
+    )
+
+
+def bead_diameter_px(alignment: Alignment, default_nm: float = 10.0) -> float:
+    """Diameter of the beads in raw pixels, as the method was told; `default_nm` if it was not."""
+    diameter_nm = float(alignment.provenance.options.get("diameter_nm", default_nm))
+    return diameter_nm * 10.0 / alignment.pixel_size_angst
+
+
+def _tracks(alignment: Alignment) -> Tracks:
+    if alignment.tracks is None:
+        raise ValueError(f"the alignment of {alignment.series_name} has no tracks")
+    return alignment.tracks
