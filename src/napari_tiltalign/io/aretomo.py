@@ -207,7 +207,7 @@ def write_aretomo(
     return (
         *_x_tilt_loss(alignment),
         *_rounding_loss(alignment, read_aln_file(aln_path)),
-        *unwritten_losses(alignment, exclusions_kept=True),
+        *unwritten_losses(alignment),
     )
 
 

@@ -247,4 +247,4 @@ def write_imod(
     files = read_imod_files(path)
     written = geometry_from_xf(files.xf, files.y_tilt_deg, files.x_tilt_deg, shape, pixel).geometry
     rounding = geometry_loss("rounding", alignment, written, "decimals of the .xf and .tlt files")
-    return (*rounding, *unwritten_losses(alignment, exclusions_kept=False))
+    return (*rounding, *unwritten_losses(alignment, "are written like the others, interpolated"))

@@ -79,15 +79,37 @@ def geometry_loss(what: str, alignment: Alignment, kept: ViewGeometry, detail: s
     return (Loss(what, size, detail),) if size > NEGLIGIBLE_PX * alignment.pixel_size_angst else ()
 
 
-def unwritten_losses(alignment: Alignment, *, exclusions_kept: bool) -> tuple[Loss, ...]:
+def unit_magnification_geometry(alignment: Alignment) -> ViewGeometry:
+    """Return the geometry for a format without magnification, such as RELION's STAR: all magnifications are 1.
+
+    It is the one that the method solved for that purpose, if it did. Otherwise magnifications are set to 1 and nothing
+    else changes: bending the tilts to make up for them would spoil the third dimension.
+    """
+    geometry = alignment.star_geometry
+    return geometry.replace(magnification=np.ones(len(geometry)))
+
+
+def magnification_loss(alignment: Alignment) -> tuple[Loss, ...]:
+    """Return what is lost where `unit_magnification_geometry` is written."""
+    magnification = alignment.geometry.magnification[alignment.included]
+    if not magnification.size:
+        return ()
+    detail = (
+        f"magnifications of {magnification.min():.5f} to {magnification.max():.5f} are written as 1; their mean of "
+        f"{magnification.mean():.5f} only scales the specimen; alignment.json keeps them"
+    )
+    return geometry_loss("magnification", alignment, unit_magnification_geometry(alignment), detail)
+
+
+def unwritten_losses(alignment: Alignment, exclusions: str = "") -> tuple[Loss, ...]:
     """Return what a format that only holds geometry leaves out.
 
     Parameters
     ----------
     alignment
         What is written.
-    exclusions_kept
-        Whether the format says which images took no part.
+    exclusions
+        What becomes of images that took no part; empty if the format marks them.
     """
     losses: list[Loss] = []
     if alignment.tracks is not None:
@@ -96,7 +118,6 @@ def unwritten_losses(alignment: Alignment, *, exclusions_kept: bool) -> tuple[Lo
     if alignment.uncertainty is not None:
         losses.append(Loss("uncertainty", math.nan, "standard deviations are kept in alignment.json only"))
     n_excluded = int((~alignment.included).sum())
-    if n_excluded and not exclusions_kept:
-        detail = f"{n_excluded} images that took no part are written like the others, with interpolated geometry"
-        losses.append(Loss("exclusions", math.nan, detail))
+    if n_excluded and exclusions:
+        losses.append(Loss("exclusions", math.nan, f"{n_excluded} images that took no part {exclusions}"))
     return tuple(losses)

@@ -1,0 +1,168 @@
+"""One door to every format of an alignment, chosen by the suffix of the file.
+
+``.star``   RELION 5, global or of one series
+``.xf``     IMOD, with ``.tlt``, ``.xtilt`` and ``.rawtlt`` beside it
+``.aln``    AreTomo
+``.json``   our own record, which is lossless
+``.fid``    IMOD model of the tracks, written only
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from napari_tiltalign.errors import BadInput, BadTiltSeries
+from napari_tiltalign.io.aretomo import read_aretomo, write_aretomo
+from napari_tiltalign.io.bare_series import bare_series_of_aln, bare_series_of_xf
+from napari_tiltalign.io.fid import write_fid
+from napari_tiltalign.io.imod import read_imod, write_imod
+from napari_tiltalign.io.losses import Loss, magnification_loss, unit_magnification_geometry, unwritten_losses
+from napari_tiltalign.io.record import read_record, write_record
+from napari_tiltalign.io.relion import read_relion
+from napari_tiltalign.io.relion_alignment import star_blocks_with_alignment
+from napari_tiltalign.io.star import write_star
+from napari_tiltalign.io.star_alignment import alignment_of_star, alignment_of_star_series
+from napari_tiltalign.model import NOT_GIVEN, Alignment, TiltSeries
+
+READABLE = (".star", ".xf", ".aln", ".json")
+WRITABLE = (".star", ".xf", ".aln", ".json", ".fid")
+
+
+def read_alignment(
+    path: str | os.PathLike[str],
+    series: TiltSeries | None = None,
+    *,
+    pixel_size_angst: float = NOT_GIVEN,
+    image_shape_yx: tuple[int, int] | None = None,
+) -> Alignment:
+    """Read an alignment of any format.
+
+    Parameters
+    ----------
+    path
+        The file.
+    series
+        The series it is of. The alignment then has exactly its images, in its order; one that the file does not
+        list gets an interpolated geometry and counts as not included. Without it, the images are as listed.
+    pixel_size_angst, image_shape_yx
+        What the file does not say of the images, needed without a series: both for ``.xf``, the first for ``.aln``.
+
+    Raises
+    ------
+    BadInput
+        If the format is unknown, the file cannot be used, or something is needed that is not given.
+    BadTiltSeries
+        If the file does not fit the series.
+    """
+    where = Path(path)
+    suffix = where.suffix.lower()
+    if suffix == ".json":
+        alignment = read_record(where)
+        return alignment if series is None else for_series(alignment, series)
+    if suffix == ".star":
+        return _read_star_alignment(where, series)
+    if suffix == ".xf":
+        return read_imod(where, series or bare_series_of_xf(where, pixel_size_angst, image_shape_yx))
+    if suffix == ".aln":
+        return read_aretomo(where, series or bare_series_of_aln(where, pixel_size_angst, image_shape_yx))
+    raise BadInput(f"{where} has no suffix of an alignment ({', '.join(READABLE)})")
+
+
+def _read_star_alignment(path: Path, series: TiltSeries | None) -> Alignment:
+    if series is not None:
+        return alignment_of_star(path, series)
+    dataset = read_relion(path)
+    if len(dataset) != 1 or dataset.failed:
+        names = ", ".join([*(s.name for s in dataset), *dataset.failed])
+        raise BadInput(f"{path} lists the series {names}; say which one you mean, or give its own STAR file")
+    return alignment_of_star_series(dataset.series[0])
+
+
+def for_series(alignment: Alignment, series: TiltSeries) -> Alignment:
+    """Return an alignment for exactly the images of a series, in its order; tracks are dropped if that changes them.
+
+    Raises
+    ------
+    BadTiltSeries
+        If an image of the series is not part of the alignment.
+    """
+    if alignment.tilt_ids == series.tilt_ids:
+        return alignment
+    if missing := sorted(set(series.tilt_ids) - set(alignment.tilt_ids)):
+        problem = f"{len(missing)} images are not part of the alignment, such as {missing[0]}"
+        raise BadTiltSeries(series.name, f"{problem}; is it of another series?")
+    return alignment.take(series.tilt_ids)
+
+
+def write_alignment(
+    path: str | os.PathLike[str], alignment: Alignment, series: TiltSeries | None = None
+) -> tuple[Loss, ...]:
+    """Write an alignment in any format.
+
+    Parameters
+    ----------
+    path
+        The file; its suffix is the format.
+    alignment
+        What to write.
+    series
+        The series it is of: needed for ``.star``, whose other columns come from it; for ``.xf`` and ``.aln`` it
+        gives the nominal tilts.
+
+    Returns
+    -------
+    tuple of Loss
+        What the format does not hold.
+
+    Raises
+    ------
+    BadInput
+        If the format is unknown, or needs the series.
+    BadTiltSeries
+        If the alignment does not fit the series, or has nothing that the format is for.
+    OSError
+        If it cannot be written.
+    """
+    where = Path(path)
+    writer = _WRITERS.get(where.suffix.lower())
+    if writer is None:
+        raise BadInput(f"{where} has no suffix of an alignment that can be written ({', '.join(WRITABLE)})")
+    return writer(where, alignment if series is None else for_series(alignment, series), series)
+
+
+def _write_star(path: Path, alignment: Alignment, series: TiltSeries | None) -> tuple[Loss, ...]:
+    if series is None:
+        raise BadInput(f"to write {path}, give the tilt series too: its other columns are needed")
+    rows = [int(i) for i in series.tilt_order() if alignment.included[i]]
+    if not rows:
+        raise BadTiltSeries(series.name, f"no image is included, so there is nothing to write to {path}")
+    write_star(path, star_blocks_with_alignment(series, unit_magnification_geometry(alignment), rows))
+    return (*magnification_loss(alignment), *unwritten_losses(alignment, "are not listed"))
+
+
+def _write_imod(path: Path, alignment: Alignment, series: TiltSeries | None) -> tuple[Loss, ...]:
+    return write_imod(path, alignment, None if series is None else series.nominal_tilt_deg)
+
+
+def _write_aretomo(path: Path, alignment: Alignment, series: TiltSeries | None) -> tuple[Loss, ...]:
+    return write_aretomo(path, alignment, None if series is None else series.nominal_tilt_deg)
+
+
+def _write_record(path: Path, alignment: Alignment, series: TiltSeries | None) -> tuple[Loss, ...]:
+    write_record(path, alignment)
+    return ()
+
+
+def _write_fid(path: Path, alignment: Alignment, series: TiltSeries | None) -> tuple[Loss, ...]:
+    return write_fid(path, alignment)
+
+
+_WRITERS: dict[str, Callable[[Path, Alignment, TiltSeries | None], tuple[Loss, ...]]] = {
+    ".star": _write_star,
+    ".xf": _write_imod,
+    ".aln": _write_aretomo,
+    ".json": _write_record,
+    ".fid": _write_fid,
+}
