@@ -8,6 +8,7 @@ from scipy.spatial import KDTree
 
 from napari_tiltalign.errors import Cancelled
 from napari_tiltalign.geometry import ViewGeometry
+from napari_tiltalign.io.record import read_record, write_record
 from napari_tiltalign.model import REJECTION_REASONS, State
 from napari_tiltalign.quality.difference import difference
 from napari_tiltalign.simulate import Simulation, simulate
@@ -222,3 +223,13 @@ def test_work_can_be_watched_and_stopped():
 
     with pytest.raises(Cancelled):
         simulate(SMALL, progress=stop)
+
+
+def test_the_truth_survives_being_written(tmp_path):
+    simulated = simulate(SMALL.replace(n_dark_views=1, deformation_percent=1))
+    write_record(tmp_path / "truth.json", simulated.truth)
+    read = read_record(tmp_path / "truth.json")
+    assert Simulation(**read.provenance.options) == simulated.options
+    np.testing.assert_array_equal(read.included, simulated.truth.included)
+    np.testing.assert_array_equal(read.tracks.position_yx_px, simulated.truth.tracks.position_yx_px)
+    assert difference(read, simulated.truth, thickness_angst=1200.0).rms_px < 1e-9
