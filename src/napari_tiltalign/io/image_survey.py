@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from napari_tiltalign.errors import BadInput, BadTiltSeries
 from napari_tiltalign.io.images import ImageHeader, read_header
@@ -143,7 +142,7 @@ def _common_pixel_size(name: str, tilts: Sequence[Tilt], headers: dict[str, Imag
     if _differ(given[smallest], given[largest]):
         found = f"{given[smallest]:g} Angstrom ({smallest}), {given[largest]:g} Angstrom ({largest})"
         raise BadTiltSeries(name, f"images of different pixel sizes: {found}; use one binning for all")
-    return float(np.median(list(given.values())))
+    return statistics.median(given.values())
 
 
 def _differ(one_angst: float, other_angst: float) -> bool:

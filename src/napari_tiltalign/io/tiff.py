@@ -7,25 +7,23 @@ coordinates in both formats (RELION documentation, "Conventions", image formats)
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from napari_tiltalign.errors import BadInput
 from napari_tiltalign.images.finite import finite_pixels
 from napari_tiltalign.io.mrc import checked_section
 
-# tifffile logs what it works around; what matters to the user is raised as an error here
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
+if TYPE_CHECKING:
+    from tifffile import TiffFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +117,12 @@ class TiffImage:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
+def _opened(path: Path) -> Iterator[TiffFile]:
     """Open a TIFF file and turn whatever goes wrong into `BadInput`."""
+    from tifffile import TiffFile  # half a second that most inputs can do without
+
     try:
-        with tifffile.TiffFile(path) as file:
+        with TiffFile(path) as file:
             yield file
     except BadInput:
         raise
