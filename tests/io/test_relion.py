@@ -252,6 +252,21 @@ def test_table_of_another_series(project: Project) -> None:
     assert "should hold a table data_TS_02; it holds data_TS_01" in project.failure("TS_02")
 
 
+@pytest.mark.parametrize("path", ["x" * 5000, '""', "."], ids=["too_long", "empty", "folder"])
+def test_impossible_paths_fail_their_series_only(project: Project, make_rows: MakeRows, path: str) -> None:
+    for name in ("TS_01", "TS_02", "TS_03"):
+        project.add_series(name)
+    project.list_series("TS_01", "TS_02", "TS_03")
+    project.star.write_text(project.star.read_text().replace("tilt_series/TS_02.star", path))
+    images = project.folder / "tilt_series" / "TS_03.star"
+    images.write_text(images.read_text().replace("frames/TS_03_000.mrc", path))
+    dataset = read_relion(project.star)
+    assert dataset.series[0].name == "TS_01"
+    assert "TS_02" in dataset.failed
+    excluded = [tilt.reason for tilt in dataset.series[1].tilts if not tilt.included] if len(dataset) > 1 else []
+    assert excluded or "TS_03" in dataset.failed
+
+
 def test_project_without_series(one_series: Project) -> None:
     one_series.star.write_text(one_series.star.read_text().partition("TS_01")[0])
     with pytest.raises(BadInput, match="lists no tilt series"):

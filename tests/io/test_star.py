@@ -47,6 +47,7 @@ REFUSED = {
     "row_07_too_many_values": (LOOP + "a 1 2\nb 1 2 3\n", r"line 8: row 2 of data_global has 4 of 3 values"),
     "row_08_empty": ("", "not a STAR file"),
     "row_08_no_data": ("# only a comment\n", "not a STAR file"),
+    "row_08_binary": ("data_g\0\n", "is not a STAR file: it is not text"),
     "row_08_other_text": ("PixelSpacing = 5.4\n", "line 1: text outside of any table"),
     "row_10_block_twice": (
         LOOP + "a 1 2\ndata_x\ndata_global\n",

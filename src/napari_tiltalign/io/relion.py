@@ -22,6 +22,7 @@ from napari_tiltalign.io.relion_tables import (
     PIXEL_SIZE,
     SERIES_FILE,
     MissingColumn,
+    is_there,
     require_columns,
     tilts_from_table,
 )
@@ -144,7 +145,7 @@ def _read_listed(where: Path, row: Mapping[str, str], pixel_size_angst: float, t
             raise MissingColumn(name, f"{where} has no column {PIXEL_SIZE}; RELION's job 'Motion correction' writes "
                                 "it: give the file of that job or of a later one, or --pixel-size-angst")  # fmt: skip
         pixel_size_angst = parse_number(row[PIXEL_SIZE], PIXEL_SIZE)
-    project = next((folder for folder in _and_above(where) if (folder / row[SERIES_FILE]).is_file()), None)
+    project = next((folder for folder in _and_above(where) if is_there(folder / row[SERIES_FILE])), None)
     if project is None:
         raise BadTiltSeries(name, f"{row[SERIES_FILE]} is neither in {where.parent} nor in a folder above; paths "
                             "must be relative to the project's folder")  # fmt: skip

@@ -117,9 +117,17 @@ def _tilt(row: dict[str, str], name: ImageName, root: Path, tilt_axis_deg: float
 def _project_folder(names: Sequence[ImageName], folders: Sequence[Path]) -> Path:
     """Folder that the images' paths are relative to."""
     for folder in folders:
-        if any((folder / name.path).exists() for name in names):
+        if any(is_there(folder / name.path) for name in names):
             return folder
     return folders[0] if folders else Path()
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path exists and may be looked at, however odd it is: a name that is too long does not exist."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _told_apart(series_name: str, tilts: Sequence[Tilt], names: Sequence[ImageName]) -> tuple[Tilt, ...]:

@@ -68,6 +68,8 @@ def parse_star(text: str, source: str = "text") -> dict[str, Table]:
     source
         What to call them in messages.
     """
+    if "\0" in text:
+        raise BadInput(f"{source} is not a STAR file: it is not text")
     parser = _Parser(source)
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     for number, line in enumerate(lines, start=1):
