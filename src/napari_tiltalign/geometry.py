@@ -74,11 +74,18 @@ def euler_angles_deg(rotation: FloatArray) -> tuple[FloatArray, FloatArray, Floa
     Returns
     -------
     x_tilt_deg, y_tilt_deg, z_rot_deg
-        Each of shape (...,); y_tilt lies within [-90, 90]. The inverse of RELION's ``getProjectionAnglesFromMatrix``.
+        Each of shape (...,); y_tilt lies within [-90, 90], and x_tilt is 0 where it is one of these. What RELION's
+        ``getProjectionAnglesFromMatrix`` gives.
     """
-    y_tilt = np.arcsin(np.clip(-rotation[..., 2, 0], -1.0, 1.0))
-    x_tilt = np.arctan2(rotation[..., 2, 1], rotation[..., 2, 2])
-    z_rot = np.arctan2(rotation[..., 1, 0], rotation[..., 0, 0])
+    cosine = np.hypot(rotation[..., 0, 0], rotation[..., 1, 0])
+    y_tilt = np.arctan2(-rotation[..., 2, 0], cosine)
+    locked = cosine < 1e-8  # x and z then turn about the same axis, and z takes all of it
+    x_tilt = np.where(locked, 0.0, np.arctan2(rotation[..., 2, 1], rotation[..., 2, 2]))
+    z_rot = np.where(
+        locked,
+        np.arctan2(-rotation[..., 0, 1], rotation[..., 1, 1]),
+        np.arctan2(rotation[..., 1, 0], rotation[..., 0, 0]),
+    )
     return np.rad2deg(x_tilt), np.rad2deg(y_tilt), np.rad2deg(z_rot)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from alignment_cases import random_alignment
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_tiltalign.errors import BadInput
@@ -85,6 +85,7 @@ def test_little_is_enough(tmp_path: Path) -> None:
             statistics={}, details={}, provenance=read_record(tmp_path / "a.json").provenance))  # fmt: skip
 
 
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(st.lists(st.floats(-180, 180), min_size=4, max_size=4), st.text(), st.floats(1e-3, 1e3))
 def test_any_number_and_name_comes_back(tmp_path_factory: Any, angles: list[float], name: str, pixel: float) -> None:
     path = tmp_path_factory.getbasetemp() / "any.json"
