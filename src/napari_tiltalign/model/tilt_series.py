@@ -41,9 +41,9 @@ class ImageSource(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ArrayImage:
-    """An image that is already in memory."""
+    """An image that is already in memory. Two are equal if they are the same object: pixels are not compared."""
 
     pixels: NDArray[np.float32]
     name: str = "array"
