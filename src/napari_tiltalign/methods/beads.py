@@ -34,7 +34,8 @@ _NEIGHBOURS = 5
 _LEAST_GOLD_PER_VIEW = 0.5
 _HISTOGRAM_STEP = 0.02
 _LEAST_FACTOR = 1.5
-_EMPTY = 0.1
+_EMPTY = 0.25
+_LESS_ROUND = 0.15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,17 +133,22 @@ def keep_the_gold(views: Sequence[BeadView | None]) -> tuple[list[BeadView | Non
     views, divide
         The views with the candidates that are kept, and the response that divides them; 0 if there is no divide.
     """
-    heights = [view.beads.height for view in views if view is not None]
-    divide = strength_divide(np.concatenate(heights), least_above=_LEAST_GOLD_PER_VIEW * len(heights))
+    searched = [view.beads for view in views if view is not None]
+    height = np.concatenate([beads.height for beads in searched])
+    similarity = np.concatenate([beads.similarity for beads in searched])
+    divide = strength_divide(height, least_above=_LEAST_GOLD_PER_VIEW * len(searched))
     if divide <= 0:
         return list(views), 0.0
+    strong = height > divide
+    if np.percentile(similarity[~strong], 75) > np.percentile(similarity[strong], 75) - _LESS_ROUND:
+        return list(views), 0.0  # the weaker ones are as round as the strong ones: a second size of beads
     return [None if v is None else replace(v, beads=v.beads.take(v.beads.height > divide)) for v in views], divide
 
 
 def strength_divide(height: FloatArray, *, least_above: float) -> float:
     """The emptiest place between two groups of strengths, or 0 if there is none.
 
-    A divide is a minimum of the smoothed histogram of log strength with less than a tenth of the density of the modes
+    A divide is a minimum of the smoothed histogram of log strength with less than a quarter of the density of the modes
     on both sides, which lie a factor of 1.5 or more apart. Of several the one between the modes furthest apart counts.
 
     Parameters
