@@ -17,7 +17,7 @@ from napari_tiltalign.io.bare_series import bare_series_of_xf
 from napari_tiltalign.io.convert import read_alignment, write_alignment
 from napari_tiltalign.io.imod import read_imod, read_xf
 from napari_tiltalign.io.xf_geometry import xf_from_geometry
-from napari_tiltalign.model import Alignment
+from napari_tiltalign.model import Alignment, Tracks, Uncertainty
 
 HOLDS = {
     ".star": {"with_x_tilt": True},
@@ -345,3 +345,55 @@ def test_global_star_file_finds_the_series(tmp_path: Path, shared_data: Path) ->
     assert alignment.included.all()
     with pytest.raises(BadTiltSeries, match="TS_01, TS_03"):
         read_alignment(project / "AlignTiltSeries" / "job005" / "aligned_tilt_series.star", series.replace(name="X"))
+
+
+def test_star_file_speaks_for_itself_where_its_images_are(tmp_path: Path) -> None:
+    """Without a series given, size and pixel size come from the images."""
+    import mrcfile
+
+    alignment, series = random_alignment(6, (32, 48), n=5, with_x_tilt=True)
+    (tmp_path / "frames").mkdir()
+    for tilt_id in series.tilt_ids:
+        with mrcfile.new(tmp_path / "frames" / f"{tilt_id}.mrc", np.zeros((32, 48), np.float32)) as file:
+            file.voxel_size = 1.7
+    write_alignment(tmp_path / "TS.star", alignment, series)
+    again = read_alignment(tmp_path / "TS.star")
+    assert again.tilt_ids == tuple(series.tilt_ids[i] for i in series.tilt_order())
+    assert again.pixel_size_angst == pytest.approx(1.7)
+    assert apart_px(again.take(alignment.tilt_ids), alignment) < 0.01
+    (tmp_path / "bare.star").write_text((tmp_path / "TS.star").read_text().replace("_rlnTomoYTilt", "_rlnOther"))
+    with pytest.raises(BadTiltSeries, match="holds no alignment"):
+        read_alignment(tmp_path / "bare.star")
+    row = "_rlnTomoName #1\n_rlnTomoTiltSeriesStarFile #2\n_rlnTomoTiltSeriesPixelSize #3\n"
+    (tmp_path / "global.star").write_text(f"data_global\nloop_\n{row}TS TS.star 1.7\nTS_2 missing.star 1.7\n")
+    with pytest.raises(BadInput, match="lists the series TS, TS_2; say which"):
+        read_alignment(tmp_path / "global.star")
+    with pytest.raises(BadTiltSeries, match=r"missing\.star is neither in"):
+        read_alignment(tmp_path / "global.star", series.replace(name="TS_2"))
+    assert apart_px(read_alignment(tmp_path / "global.star", series), alignment) < 0.01
+
+
+def test_tracks_are_written_and_nothing_without_images(tmp_path: Path) -> None:
+    alignment, series = random_alignment(0, (64, 64), n=3, n_excluded=3)
+    for suffix in (".star", ".aln"):
+        with pytest.raises(BadTiltSeries, match="no image is included"):
+            write_alignment(tmp_path / f"TS{suffix}", alignment, series)
+    with pytest.raises(BadTiltSeries, match="no tracks"):
+        write_alignment(tmp_path / "TS.fid", alignment)
+    assert not any(tmp_path.iterdir())
+
+
+def test_what_only_our_record_holds_is_listed(tmp_path: Path) -> None:
+    alignment, series = random_alignment(0, (64, 64), n=3)
+    nothing = np.zeros(3)
+    full = alignment.replace(
+        tracks=Tracks.from_observations(
+            series.tilt_ids, np.zeros((2, 3)), np.array([0]), np.array([1]), np.zeros((1, 2))
+        ),
+        uncertainty=Uncertainty(nothing, nothing, np.zeros((3, 2)), nothing),
+    )
+    for suffix in (".star", ".xf", ".aln"):
+        losses = write_alignment(tmp_path / f"TS{suffix}", full, series)
+        assert [loss.what for loss in losses] == ["tracks", "uncertainty"]
+        assert str(losses[0]) == "tracks: 2 tracks with their 3D points are kept in alignment.json only"
+    assert write_alignment(tmp_path / "TS.json", full, series) == ()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import doctest
 import errno
 import hashlib
 import os
 import stat
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_tiltalign.io import edge_centre, files
 from napari_tiltalign.io.files import safe_name, sha256_of, write_atomic
 
 
@@ -106,3 +109,8 @@ def test_two_names_never_share_a_file(first: str, second: str) -> None:
 def test_sha256_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")
     assert sha256_of(tmp_path / "x") == hashlib.sha256(b"abc").hexdigest()
+
+
+@pytest.mark.parametrize("module", [files, edge_centre], ids=lambda module: module.__name__)
+def test_examples_in_the_documentation(module: ModuleType) -> None:
+    assert doctest.testmod(module, raise_on_error=True).attempted > 0

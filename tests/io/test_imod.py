@@ -192,3 +192,14 @@ def test_reading_xf_names_the_file_and_line(tmp_path: Path) -> None:
     (tmp_path / "a.xf").write_text(UNIT + "1 0 0 1 1,5 0\n")
     with pytest.raises(BadInput, match=r"a\.xf, line 2 is '1,5'.*decimals with a point"):
         read_xf(tmp_path / "a.xf")
+
+
+def test_model_of_finer_images_than_the_series(tmp_path: Path) -> None:
+    alignment = tracked()
+    assert alignment.tracks is not None
+    write_fid(tmp_path / "TS.fid", alignment)
+    coarse = make_series(dose_symmetric(7), (128, 160), 6.8)
+    used = alignment.tracks.take_observations(alignment.tracks.used)
+    order = np.lexsort((used.tilt, used.track))
+    expected = (used.position_yx_px[order] + 0.5) / 4 - 0.5
+    assert read_fid(tmp_path / "TS.fid", coarse).position_yx_px == pytest.approx(expected, abs=1e-4)
