@@ -89,6 +89,8 @@ def test_without_a_series_the_files_speak_for_themselves(tmp_path: Path) -> None
     from_xf = read_alignment(tmp_path / "TS.xf", pixel_size_angst=1.7, image_shape_yx=(512, 641))
     from_aln = read_alignment(tmp_path / "TS.aln", pixel_size_angst=1.7)
     assert from_xf.tilt_ids[0] == "1@TS"
+    with pytest.raises(BadInput, match="1@TS is known from an alignment file only"):
+        bare_series_of_xf(tmp_path / "TS.xf", 1.7, (512, 641)).tilts[0].image.read()
     assert from_aln.included.tolist() == alignment.included.tolist()
     assert apart_px(alignment, from_xf) < 0.01
     assert apart_px(alignment, from_aln, included_only=True) < 0.01

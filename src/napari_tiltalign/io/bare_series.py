@@ -33,6 +33,10 @@ class NoImage:
         """
         raise BadInput(f"{self.name} is known from an alignment file only; give the tilt series to read its pixels")
 
+    def load(self) -> tuple[NDArray[np.float32], int]:
+        """Refuse, as `read` does."""
+        return self.read(), 0
+
 
 def bare_series_of_xf(
     path: str | os.PathLike[str], pixel_size_angst: float, image_shape_yx: tuple[int, int] | None
