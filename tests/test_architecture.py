@@ -20,7 +20,7 @@ HEAVY = {"numba", "pandas", "scipy", "skimage", "mrcfile", "starfile"}
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [
-        ("napari_tiltalign", GUI | HEAVY),
+        ("napari_tiltalign", GUI | HEAVY | {"numpy"}),
         ("napari_tiltalign.model", GUI | HEAVY),
         ("napari_tiltalign.cli", GUI),
         ("napari_tiltalign.methods.fiducial", GUI | {"mrcfile", "starfile"}),
