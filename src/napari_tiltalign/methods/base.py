@@ -49,6 +49,9 @@ class MethodOptions(BaseModel):
     One class builds the command-line flags, the form in napari and the record in JSON. Options are frozen, unknown
     ones are refused, every number has limits and a unit in its description, and none is optional (a choice plus a
     number instead, because a form cannot show "nothing").
+
+    The flag of an option is its name with dashes. Where users know it under another name, the field carries that:
+    ``Field(json_schema_extra={"flag": "--fiducial-diameter-nm"})``.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -44,8 +44,8 @@ class Scene:
         Shape (n,).
     centre_yx
         Image centre as pixel index.
-    diameter_px
-        Bead diameter, pixels.
+    diameters_px
+        Diameters of the beads there may be, pixels; the first is the common one.
     height_sd
         Prior spread of the beads in z, pixels.
     """
@@ -53,8 +53,13 @@ class Scene:
     images: Sequence[ContrastImage]
     nominal_tilt_deg: FloatArray
     centre_yx: FloatArray
-    diameter_px: float
+    diameters_px: tuple[float, ...]
     height_sd: float
+
+    @property
+    def diameter_px(self) -> float:
+        """Diameter of the common beads, pixels."""
+        return self.diameters_px[0]
 
     @property
     def shape_yx(self) -> tuple[int, int]:
@@ -69,8 +74,8 @@ class Measurements:
 
     Attributes
     ----------
-    view, point
-        Shape (k,).
+    view, point, size
+        Shape (k,); the size is an index into the diameters of the scene.
     position_yx
         Shape (k, 2), pixels from the image centre.
     sd
@@ -85,6 +90,7 @@ class Measurements:
 
     view: NDArray[np.int64]
     point: NDArray[np.int64]
+    size: NDArray[np.int64]
     position_yx: FloatArray
     sd: FloatArray
     reason: NDArray[np.int64]
@@ -124,7 +130,7 @@ class Refined:
     measurements: Measurements
 
 
-def refine(scene: Scene, linked: Constellation, priors: ViewPriors) -> Refined:
+def refine(scene: Scene, linked: Constellation, priors: ViewPriors, sizes: Sequence[NDArray[np.int64]]) -> Refined:
     """Refine linked beads to the final geometry.
 
     Parameters
@@ -135,10 +141,12 @@ def refine(scene: Scene, linked: Constellation, priors: ViewPriors) -> Refined:
         Beads linked by their constellation.
     priors
         Priors of all n views, before learning.
+    sizes
+        Which of the diameters every detection of every view has.
     """
     joined = np.array(linked.joined)
     least = 3 if len(joined) < 20 else 4
-    first = _from_links(linked)
+    first = _from_links(linked, sizes)
     first, points = _keep(first, linked.points_zyx, np.bincount(first.point, minlength=len(linked.points_zyx)) >= least)
     start = _full(linked.views, points, len(linked.views), 0.3)
     current = _solve(scene, first, start, priors, joined)
@@ -190,18 +198,39 @@ def measure(scene: Scene, estimate: Estimate, joined: NDArray[np.intp], known: M
                 for p in ids[view].tolist()
             ]
         ).reshape(-1, 2)
-    fits = localise(scene.images, starts, scene.diameter_px)
-    parts = [_judged(scene, view, ids[view], starts[view], fits[view], seen) for view in joined.tolist()]
+    size = _size_of_points(known, len(estimate.points_zyx))
+    parts: list[Measurements] = []
+    for kind, diameter in enumerate(scene.diameters_px):
+        own = [size[points] == kind for points in ids]
+        fits = localise(scene.images, [start[keep] for start, keep in zip(starts, own, strict=True)], diameter)
+        parts += [
+            _judged(view, ids[view][own[view]], starts[view][own[view]], fits[view], seen, kind, scene)
+            for view in joined.tolist()
+        ]
     return Measurements(
         **{name: np.concatenate([getattr(part, name) for part in parts]) for name in Measurements.__dataclass_fields__}
     )
 
 
+def _size_of_points(known: Measurements, p: int) -> NDArray[np.int64]:
+    """The size that most detections of every point have, shape (p,)."""
+    votes = np.zeros((p, int(known.size.max(initial=0)) + 1))
+    np.add.at(votes, (known.point, known.size), 1.0)
+    size: NDArray[np.int64] = votes.argmax(axis=1)
+    return size
+
+
 def _judged(
-    scene: Scene, view: int, points: NDArray[np.intp], start: FloatArray, fits: Fits, seen: dict[tuple[int, int], int]
+    view: int,
+    points: NDArray[np.intp],
+    start: FloatArray,
+    fits: Fits,
+    seen: dict[tuple[int, int], int],
+    size: int,
+    scene: Scene,
 ) -> Measurements:
-    """Which fits of one view to use, and why not the others; a later reason is more telling."""
-    d = scene.diameter_px
+    """Which fits of beads of one size in one view to use, and why not the others; a later reason is more telling."""
+    d = scene.diameters_px[size]
     apart = np.linalg.norm(fits.position_yx[:, None] - fits.position_yx[None], axis=2) + 1e9 * np.eye(len(points))
     nearest = apart.min(axis=1, initial=1e9)
     moved = np.linalg.norm(fits.position_yx - start, axis=1)
@@ -215,6 +244,7 @@ def _judged(
     return Measurements(
         np.full(len(points), view),
         points,
+        np.full(len(points), size),
         fits.position_yx - scene.centre_yx,
         np.hypot(*fits.sd_yx.T) / np.sqrt(2.0),
         reason,
@@ -235,11 +265,12 @@ def relative_sd(found: Measurements, chosen: NDArray[np.intp]) -> FloatArray:
     return relative
 
 
-def _from_links(linked: Constellation) -> Measurements:
+def _from_links(linked: Constellation, sizes: Sequence[NDArray[np.int64]]) -> Measurements:
     seen = linked.observations
+    size = np.array([sizes[view][found] for view, found in zip(seen.view, linked.detection, strict=True)])
     k = len(seen)
     nothing, ones = np.zeros(k, dtype=np.int64), np.ones(k, dtype=bool)
-    return Measurements(seen.view, seen.point, seen.position_yx, np.zeros(k), nothing, ones, ~ones)
+    return Measurements(seen.view, seen.point, size, seen.position_yx, np.zeros(k), nothing, ones, ~ones)
 
 
 def _keep(found: Measurements, points: FloatArray, keep: NDArray[np.bool_]) -> tuple[Measurements, FloatArray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -12,7 +11,8 @@ from numpy.typing import NDArray
 from napari_tiltalign.geometry import FloatArray, ViewGeometry, wrap_deg
 from napari_tiltalign.methods.base import MethodOptions
 from napari_tiltalign.methods.bead_refinement import Refined, Scene
-from napari_tiltalign.methods.beads import MOST_BEADS_PER_VIEW, BeadView
+from napari_tiltalign.methods.bead_search import Search
+from napari_tiltalign.methods.beads import MOST_BEADS_PER_VIEW
 from napari_tiltalign.methods.constellation import Constellation
 from napari_tiltalign.methods.learned_model import DETAILS_KEY, LearnedModel
 from napari_tiltalign.methods.posterior import determination
@@ -35,27 +35,26 @@ class BeadRun:
     ----------
     series, options
         What was aligned, and how.
-    order
-        Shape (n,): index in the series of every view.
-    factor
-        Binning of the working scale.
-    scene, linked, refined
+    found, scene, linked, refined
         See their classes.
-    bad
-        View to the reason why it was left out.
-    views
-        What detection saw; None for views that took no part.
     """
 
     series: TiltSeries
     options: MethodOptions
-    order: NDArray[np.intp]
-    factor: int
+    found: Search
     scene: Scene
     linked: Constellation
     refined: Refined
-    bad: Mapping[int, str]
-    views: Sequence[BeadView | None]
+
+    @property
+    def order(self) -> NDArray[np.intp]:
+        """Index in the series of every view, shape (n,)."""
+        return self.found.order
+
+    @property
+    def factor(self) -> int:
+        """Binning of the working scale."""
+        return self.found.factor
 
 
 def alignment_from(run: BeadRun, *, axis_turned: bool) -> Alignment:
@@ -91,6 +90,7 @@ def alignment_from(run: BeadRun, *, axis_turned: bool) -> Alignment:
         details={
             "hand": "undetermined: positions cannot tell it",
             "working_binning": run.factor,
+            "diameters_nm": [d * run.factor * series.pixel_size_angst / 10.0 for d in run.found.diameters_px],
             "candidates_per_view": _candidates(run),
             DETAILS_KEY: model.to_details(),
         },
@@ -134,8 +134,8 @@ def _included(run: BeadRun, solved: NDArray[np.bool_]) -> tuple[NDArray[np.bool_
     for view, index in enumerate(run.order.tolist()):
         if not run.series.tilts[index].included:
             continue
-        if view in run.bad:
-            included[index], reasons[index] = False, run.bad[view]
+        if view in run.found.bad:
+            included[index], reasons[index] = False, run.found.bad[view]
         elif not solved[index]:
             included[index], reasons[index] = False, "not_aligned"
     return included, tuple(reasons)
@@ -164,7 +164,7 @@ def _tracks(run: BeadRun, height: float) -> Tracks:
 
 def _candidates(run: BeadRun) -> list[int]:
     counts = np.zeros(len(run.order), dtype=int)
-    counts[run.order] = [0 if view is None else len(view.beads) for view in run.views]
+    counts[run.order] = [0 if view is None else len(view.beads) for view in run.found.views]
     return [int(count) for count in counts]
 
 
@@ -176,11 +176,15 @@ def _flags(run: BeadRun, alignment: Alignment, solved: SolvedTracks, axis_turned
         "no_contrast": "no_contrast",
         "blocked": "blocked_view",
         "not_aligned": "view_not_aligned",
+        "unreadable": "images_missing",
     }
     for reason, name in reasons.items():
         ids = tuple(i for i, r in zip(alignment.tilt_ids, alignment.reasons, strict=True) if r == reason)
         if ids:
             flags.append(Flag(name, f"{len(ids)} of {len(series)} images", ids))
+    if run.found.filled_pixels:
+        total = sum(run.found.filled_pixels.values())
+        flags.append(Flag("nan_pixels_filled", f"{total} pixels", tuple(run.found.filled_pixels)))
     if statistics["tracks"] < 3:
         flags.append(Flag("few_beads", f"{statistics['tracks']:.0f} beads"))
     turn = float(wrap_deg(alignment.axis_deg - series.nominal_axis_deg))
@@ -190,7 +194,7 @@ def _flags(run: BeadRun, alignment: Alignment, solved: SolvedTracks, axis_turned
         )
     if axis_turned or abs(turn) > _HAND_IN_DOUBT_DEG:
         flags.append(Flag("hand_undetermined", "the axis was searched for; check the hand against a known series"))
-    if max((len(v.beads) for v in run.views if v is not None), default=0) >= MOST_BEADS_PER_VIEW:
+    if max((len(v.beads) for v in run.found.views if v is not None), default=0) >= MOST_BEADS_PER_VIEW:
         flags.append(Flag("too_many_candidates", f"{MOST_BEADS_PER_VIEW} in a view; check the bead diameter"))
     if not solved.solution.converged:
         flags.append(Flag("not_converged"))

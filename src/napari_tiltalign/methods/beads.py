@@ -19,6 +19,9 @@ DETECTION_SIGMAS = 6.0
 LOWEST_SIMILARITY = 0.35
 """Lowest normalised correlation of a bead with the projection of a sphere."""
 
+BEADLIKE = 0.55
+"""Similarity that most gold beads exceed (0.6 to 0.9) and most proteins and ice do not (0.3 to 0.5)."""
+
 MOST_BEADS_PER_VIEW = 400
 """Only so many of the strongest candidates are used, so that textured carbon costs bounded time."""
 
@@ -27,6 +30,7 @@ _TEMPLATE_RADIUS = 0.95
 
 _TEMPLATE_BLUR = 0.08
 _SEPARATION = 0.45
+_ONE_BEAD = 0.6
 _LOWEST_CLEAR_PART = 0.2
 _DARK_LEVEL = 0.15
 _FLAT_CONTRAST = 0.02
@@ -35,7 +39,8 @@ _LEAST_GOLD_PER_VIEW = 0.5
 _HISTOGRAM_STEP = 0.02
 _LEAST_FACTOR = 1.5
 _EMPTY = 0.25
-_LESS_ROUND = 0.15
+_LESS_ROUND = 0.8
+_MOSTLY = 0.3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +53,8 @@ class BeadView:
         Local contrast and mask; beads are dark.
     beads
         Candidates.
+    size
+        Shape (k,): which of the diameters looked for each candidate has.
     level
         Median of the image, in its own units.
     spread
@@ -58,6 +65,7 @@ class BeadView:
 
     image: ContrastImage
     beads: Peaks
+    size: NDArray[np.int64]
     level: float
     spread: float
     hot_pixels: int
@@ -79,15 +87,15 @@ def bead_template(diameter_px: float) -> tuple[Image, Image]:
     return (-template / np.linalg.norm(template)).astype(np.float32), support.astype(np.float32)
 
 
-def find_beads(image: Image, diameter_px: float, *, bright: bool = False) -> BeadView:
+def find_beads(image: Image, diameters_px: Sequence[float], *, bright: bool = False) -> BeadView:
     """Clean one view and find candidate beads in it.
 
     Parameters
     ----------
     image
         Shape (y, x), at the working scale (a bead is about 9 to 18 pixels wide).
-    diameter_px
-        Diameter of the beads, pixels of this image.
+    diameters_px
+        Diameters of the beads there may be, pixels of this image.
     bright
         Whether beads are brighter than their surroundings.
     """
@@ -95,10 +103,15 @@ def find_beads(image: Image, diameter_px: float, *, bright: bool = False) -> Bea
     sample = cleaned[::4, ::4]
     level = float(np.median(sample))
     spread = float(1.4826 * np.median(np.abs(sample - level)))
-    contrast = contrast_image(cleaned, diameter_px, bright=bright)
+    contrast = contrast_image(cleaned, max(diameters_px), bright=bright)
+    beads, size = _most_similar([_candidates(contrast, diameter) for diameter in diameters_px], diameters_px)
+    return BeadView(contrast, beads, size, level, spread, hot_pixels)
+
+
+def _candidates(contrast: ContrastImage, diameter_px: float) -> Peaks:
     response, similarity = matched_filter(contrast.contrast, *bead_template(diameter_px))
     response, similarity = response * contrast.mask, similarity * contrast.mask
-    beads = find_peaks(
+    return find_peaks(
         response,
         similarity,
         lowest_response=DETECTION_SIGMAS * _robust_sd(response, contrast.mask),
@@ -107,7 +120,23 @@ def find_beads(image: Image, diameter_px: float, *, bright: bool = False) -> Bea
         edge_px=int(diameter_px / 2),
         most=MOST_BEADS_PER_VIEW,
     )
-    return BeadView(contrast, beads, level, spread, hot_pixels)
+
+
+def _most_similar(found: Sequence[Peaks], diameters_px: Sequence[float]) -> tuple[Peaks, NDArray[np.int64]]:
+    """Merge candidates of several diameters; of those at one place the one that is most like its template stays."""
+    size = np.repeat(np.arange(len(found)), [len(peaks) for peaks in found])
+    merged = Peaks(
+        np.concatenate([peaks.position_yx for peaks in found]),
+        np.concatenate([peaks.height for peaks in found]),
+        np.concatenate([peaks.similarity for peaks in found]),
+    )
+    if len(found) == 1 or not len(merged):
+        return merged, size
+    apart = np.linalg.norm(merged.position_yx[:, None] - merged.position_yx[None], axis=2)
+    reach = _ONE_BEAD * np.maximum.outer(np.array(diameters_px)[size], np.array(diameters_px)[size])
+    beaten = (apart < reach) & (merged.similarity[None] > merged.similarity[:, None])
+    alone = ~beaten.any(axis=1)
+    return merged.take(alone), size[alone]
 
 
 def _robust_sd(response: Image, mask: NDArray[np.bool_]) -> float:
@@ -117,11 +146,12 @@ def _robust_sd(response: Image, mask: NDArray[np.bool_]) -> float:
     return float(1.4826 * np.median(np.abs(values - np.median(values)))) + 1e-12
 
 
-def keep_the_gold(views: Sequence[BeadView | None]) -> tuple[list[BeadView | None], float]:
+def keep_the_gold(views: Sequence[BeadView | None]) -> tuple[list[BeadView | None], bool]:
     """Drop candidates that are much fainter than the beads of the same series, where there is a clear divide.
 
-    Proteins and ice look like faint beads; gold is several times stronger. If the strengths of all candidates fall
-    into two groups with almost nothing between them, the upper group is gold. Without such a divide all are kept.
+    Proteins and ice look like faint beads; gold is several times stronger. If the strengths of the candidates of one
+    diameter fall into two groups with almost nothing between them, the upper group is gold. Without a divide all are
+    kept, which is right where nearly all are gold.
 
     Parameters
     ----------
@@ -130,19 +160,35 @@ def keep_the_gold(views: Sequence[BeadView | None]) -> tuple[list[BeadView | Non
 
     Returns
     -------
-    views, divide
-        The views with the candidates that are kept, and the response that divides them; 0 if there is no divide.
+    views, gold
+        The views with the candidates that are kept, and whether there is gold: either a divide was found, or most
+        candidates are as round as beads are.
     """
-    searched = [view.beads for view in views if view is not None]
-    height = np.concatenate([beads.height for beads in searched])
-    similarity = np.concatenate([beads.similarity for beads in searched])
-    divide = strength_divide(height, least_above=_LEAST_GOLD_PER_VIEW * len(searched))
-    if divide <= 0:
-        return list(views), 0.0
-    strong = height > divide
-    if np.percentile(similarity[~strong], 75) > np.percentile(similarity[strong], 75) - _LESS_ROUND:
-        return list(views), 0.0  # the weaker ones are as round as the strong ones: a second size of beads
-    return [None if v is None else replace(v, beads=v.beads.take(v.beads.height > divide)) for v in views], divide
+    searched = [view for view in views if view is not None]
+    size = np.concatenate([view.size for view in searched])
+    height = np.concatenate([view.beads.height for view in searched])
+    similarity = np.concatenate([view.beads.similarity for view in searched])
+    divides = np.zeros(int(size.max(initial=0)) + 1)
+    for kind in range(len(divides)):
+        own = size == kind
+        divide = strength_divide(height[own], least_above=_LEAST_GOLD_PER_VIEW * len(searched))
+        # where the weaker ones are as round as the strong ones, they are beads too
+        if divide > 0 and _roundness(similarity[own & (height <= divide)]) < _LESS_ROUND * _roundness(
+            similarity[own & (height > divide)]
+        ):
+            divides[kind] = divide
+    kept = [
+        None if view is None else replace(view, beads=view.beads.take(keep), size=view.size[keep])
+        for view in views
+        for keep in [np.zeros(0, dtype=bool) if view is None else view.beads.height > divides[view.size]]
+    ]
+    round_ones = similarity > BEADLIKE
+    mostly_gold = round_ones.sum() >= _LEAST_GOLD_PER_VIEW * len(searched) and round_ones.mean() >= _MOSTLY
+    return kept, bool((divides > 0).any() or mostly_gold)
+
+
+def _roundness(similarity: FloatArray) -> float:
+    return float(np.percentile(similarity, 75)) if similarity.size else 0.0
 
 
 def strength_divide(height: FloatArray, *, least_above: float) -> float:

@@ -81,6 +81,8 @@ class Constellation:
         Shape (p, 3).
     observations
         Links; views are numbered as in the problem.
+    detection
+        Shape (k,): which detection of its view each link is.
     joined
         Views that were joined.
     evidence
@@ -92,6 +94,7 @@ class Constellation:
     views: FloatArray
     points_zyx: FloatArray
     observations: Observations
+    detection: NDArray[np.int64]
     joined: tuple[int, ...]
     evidence: Mapping[int, float]
     axis_deg: float
@@ -165,8 +168,9 @@ class _Growth:
                 self.tried_at[view] = len(self.joined)
         self._adjust(20)
         observations = self._observations(np.arange(len(self.views)))
+        detection = np.array([found for _, _, found in self.links])
         return Constellation(
-            self.views, self.points, observations, tuple(sorted(self.joined)), self.evidence, self.axis_deg
+            self.views, self.points, observations, detection, tuple(sorted(self.joined)), self.evidence, self.axis_deg
         )
 
     def _next_view(self) -> int | None:

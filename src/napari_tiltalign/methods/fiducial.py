@@ -13,24 +13,19 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from napari_tiltalign.errors import BadTiltSeries, MethodFailed
 from napari_tiltalign.geometry import FloatArray, wrap_deg
-from napari_tiltalign.images.compute import map_views, single_threaded_algebra
-from napari_tiltalign.images.prepare import bin_image
+from napari_tiltalign.images.compute import single_threaded_algebra
 from napari_tiltalign.methods.base import MethodOptions, Progress, silent
 from napari_tiltalign.methods.bead_refinement import Scene, refine
 from napari_tiltalign.methods.bead_result import BeadRun, alignment_from
-from napari_tiltalign.methods.beads import BeadView, bad_views, find_beads, keep_the_gold
+from napari_tiltalign.methods.bead_search import Search, estimate_diameter_px, search
 from napari_tiltalign.methods.coarse import neighbour_shifts
 from napari_tiltalign.methods.constellation import Constellation, Problem, grow
 from napari_tiltalign.methods.priors import default_priors
 from napari_tiltalign.model import Alignment, TiltSeries
-
-_WORKING_DIAMETER_PX = 9.0
-"""Images are binned by a whole number so that a bead stays at least this wide."""
 
 _SMALLEST_DIAMETER_PX = 3.0
 _HEIGHT_SD = 0.12
@@ -49,6 +44,14 @@ class Fiducial(MethodOptions):
             json_schema_extra={"flag": "--fiducial-diameter-nm"},
         ),
     ] = 10.0
+    diameter: Annotated[
+        Literal["given", "estimate"],
+        Field(description="Whether the diameter of the beads is given, or estimated from the images."),
+    ] = "given"
+    second_diameter_nm: Annotated[
+        float,
+        Field(ge=0.0, le=200.0, description="Diameter of a second size of beads, nm; 0 if all are of one size."),
+    ] = 0.0
     bead_contrast: Annotated[
         Literal["dark", "bright"],
         Field(description="Whether beads are darker or brighter than the ice around them."),
@@ -93,94 +96,77 @@ class FiducialMethod:
         """
         if not isinstance(options, Fiducial):
             raise TypeError(f"expected Fiducial options, not {type(options).__name__}")
-        diameter_px = options.diameter_nm * 10.0 / series.pixel_size_angst
-        _check(series, options, diameter_px)
+        if series.included.sum() < 3:
+            raise BadTiltSeries(series.name, f"{series.included.sum()} images are included; at least 3 are needed")
         with single_threaded_algebra():
-            return _align(series, options, diameter_px, start, progress)
+            return _align(series, options, start, progress)
 
 
-def _align(
-    series: TiltSeries, options: Fiducial, diameter_px: float, start: Alignment | None, progress: Progress
-) -> Alignment:
-    factor = max(1, int(diameter_px / _WORKING_DIAMETER_PX))
-    order = series.tilt_order()
-    tilt = series.nominal_tilt_deg[order]
-    axis = series.nominal_axis_deg if start is None else start.axis_deg
-
-    views, reasons = _detect(series, order, options, diameter_px / factor, factor, progress)
-    views, _ = keep_the_gold(views)
+def _align(series: TiltSeries, options: Fiducial, start: Alignment | None, progress: Progress) -> Alignment:
+    found = search(series, _diameters_px(series, options), bright=options.bead_contrast == "bright", progress=progress)
     progress(0.5, "linking beads")
-    first = next(view for view in views if view is not None)
-    shape = first.image.contrast.shape
-    centre = _centre_index(series.image_shape_yx, factor)
-    problem = Problem(
-        [np.zeros((0, 2)) if view is None else view.beads.position_yx - centre for view in views],
-        tilt,
-        axis,
-        (float(shape[0]), float(shape[1])),
-        diameter_px / factor,
-        _HEIGHT_SD * max(shape),
-        default_priors,
-        neighbour_shifts([None if v is None else v.image.contrast for v in views], tilt, axis),
-    )
-    linked = _linked(series, problem, options)
+    axis = series.nominal_axis_deg if start is None else start.axis_deg
+    scene = _scene(series, found)
+    linked = _linked(series, _problem(found, scene, axis))
     progress(0.65, "localising beads and solving")
-    images = [first.image if view is None else view.image for view in views]
-    scene = Scene(images, tilt, centre, problem.diameter_px, problem.height_sd)
-    refined = refine(scene, linked, default_priors(tilt, linked.axis_deg))
+    priors = default_priors(scene.nominal_tilt_deg, linked.axis_deg)
+    sizes = [np.zeros(0, dtype=int) if view is None else view.size for view in found.views]
+    refined = refine(scene, linked, priors, sizes)
     progress(0.95, "judging the result")
-    run = BeadRun(series, options, order, factor, scene, linked, refined, reasons, views)
-    result = alignment_from(run, axis_turned=bool(abs(wrap_deg(linked.axis_deg - axis)) > 1.0))
+    turned = bool(abs(wrap_deg(linked.axis_deg - axis)) > 1.0)
+    result = alignment_from(BeadRun(series, options, found, scene, linked, refined), axis_turned=turned)
     progress(1.0, "done")
     return result
 
 
-def _check(series: TiltSeries, options: Fiducial, diameter_px: float) -> None:
-    if series.included.sum() < 3:
-        raise BadTiltSeries(series.name, f"{series.included.sum()} images are included; at least 3 are needed")
-    if diameter_px < _SMALLEST_DIAMETER_PX:
+def _diameters_px(series: TiltSeries, options: Fiducial) -> tuple[float, ...]:
+    """Diameters to look for, raw pixels."""
+    given_nm = [options.diameter_nm] + ([options.second_diameter_nm] if options.second_diameter_nm > 0 else [])
+    diameters = [nm * 10.0 / series.pixel_size_angst for nm in given_nm]
+    if options.diameter == "estimate":
+        diameters[0] = estimate_diameter_px(series, bright=options.bead_contrast == "bright")
+    if min(diameters) < _SMALLEST_DIAMETER_PX:
         raise BadTiltSeries(
             series.name,
-            f"beads of {options.diameter_nm:g} nm are {diameter_px:.1f} pixels wide at {series.pixel_size_angst:g} "
+            f"beads of {min(given_nm):g} nm are {min(diameters):.1f} pixels wide at {series.pixel_size_angst:g} "
             f"Angstrom per pixel; at least {_SMALLEST_DIAMETER_PX:g} are needed: use less binned images, or check "
             "the diameter and the pixel size",
         )
+    return tuple(diameters)
 
 
-def _detect(
-    series: TiltSeries,
-    order: NDArray[np.intp],
-    options: Fiducial,
-    diameter_px: float,
-    factor: int,
-    progress: Progress,
-) -> tuple[list[BeadView | None], dict[int, str]]:
-    """Read and search every included view, in order of tilt; bad ones come back as None with a reason."""
-    bright = options.bead_contrast == "bright"
-    included = [int(i) for i in order if series.tilts[int(i)].included]
-
-    def one(index: int) -> BeadView:
-        return find_beads(bin_image(series.tilts[index].image.read(), factor), diameter_px, bright=bright)
-
-    searched = map_views(one, included, on_done=lambda n: progress(0.5 * n / len(included), "finding beads"))
-    found = dict(zip(included, searched, strict=True))
-    views: list[BeadView | None] = [found.get(int(i)) for i in order]
-    reasons = bad_views(views)
-    usable = [None if k in reasons else view for k, view in enumerate(views)]
-    if sum(view is not None for view in usable) < 3:
-        raise MethodFailed(f"{series.name}: only {len(usable) - len(reasons)} views are neither dark nor blocked")
-    return usable, reasons
+def _scene(series: TiltSeries, found: Search) -> Scene:
+    first = next(view for view in found.views if view is not None)
+    return Scene(
+        [first.image if view is None else view.image for view in found.views],
+        series.nominal_tilt_deg[found.order],
+        _centre_index(series.image_shape_yx, found.factor),
+        found.diameters_px,
+        _HEIGHT_SD * max(first.image.contrast.shape),
+    )
 
 
-def _linked(series: TiltSeries, problem: Problem, options: Fiducial) -> Constellation:
+def _problem(found: Search, scene: Scene, axis_deg: float) -> Problem:
+    tilt = scene.nominal_tilt_deg
+    return Problem(
+        [np.zeros((0, 2)) if v is None else v.beads.position_yx - scene.centre_yx for v in found.views],
+        tilt,
+        axis_deg,
+        (float(scene.shape_yx[0]), float(scene.shape_yx[1])),
+        scene.diameter_px,
+        scene.height_sd,
+        default_priors,
+        neighbour_shifts([None if v is None else v.image.contrast for v in found.views], tilt, axis_deg),
+    )
+
+
+def _linked(series: TiltSeries, problem: Problem) -> Constellation:
     linked = grow(problem)
-    counts = [len(found) for found in problem.detections_yx]
-    enough = linked is not None and len(linked.joined) >= 3 and linked.rank()[1] > 0
-    if linked is None or not enough:
+    if linked is None or len(linked.joined) < 3 or linked.rank()[1] == 0:
+        counts = [len(found) for found in problem.detections_yx]
         raise MethodFailed(
-            f"{series.name}: {int(np.median(counts))} candidates for beads of {options.diameter_nm:g} nm were found "
-            f"per view (median), too few to tie the views together; check the bead diameter, or align without beads "
-            "(slab, patch-tracking)"
+            f"{series.name}: {int(np.median(counts))} beads were found per view (median), too few to tie the views "
+            "together; check the bead diameter, or align without beads (slab, patch-tracking)"
         )
     return linked
 

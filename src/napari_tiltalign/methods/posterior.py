@@ -13,6 +13,8 @@ from napari_tiltalign.methods.priors import ViewPriors
 from napari_tiltalign.methods.projection import N_VIEW_PARAMETERS, SHIFT_Y, view_matrices
 
 KINDS = ("rotation", "tilt", "magnification")
+_WEAK = 0.25
+"""Information, in units of the typical prior's, below which a combination counts as not determined."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,8 +111,8 @@ class Determination:
     ----------
     weak
         For rotation, tilt and magnification: how many independent combinations over the views the observations
-        determine worse than the typical prior does (the one free combination of tilt and of magnification is not
-        counted).
+        determine less than half as well as the typical prior does (the one free combination of tilt and of
+        magnification is not counted).
     condition
         Condition number of the information about all view parameters, in units of the typical prior.
     """
@@ -156,7 +158,7 @@ def determination(bundle: Bundle, solution: Solution, typical: ViewPriors) -> De
         mixed = information[np.ix_(own, ~own)]
         conditional = block - mixed @ np.linalg.solve(rest + 1e-9 * np.trace(rest) * np.eye(len(rest)), mixed.T)
         free_by_nature = 0 if name == "rotation" else 1
-        weak[name] = max(0, int((np.linalg.eigvalsh(conditional) < 1.0).sum()) - free_by_nature)
+        weak[name] = max(0, int((np.linalg.eigvalsh(conditional) < _WEAK).sum()) - free_by_nature)
     values = eigh(information, eigvals_only=True)
     condition = float(values[-1] / values[2]) if values[2] > 0 else float("inf")
     return Determination(weak, condition)

@@ -35,6 +35,10 @@ class ImageSource(Protocol):
         """
         ...
 
+    def load(self) -> tuple[NDArray[np.float32], int]:
+        """Return what `read` does, and how many of its pixels were not finite and had to be filled."""
+        ...
+
     @property
     def name(self) -> str:
         """What to call the image in a message: its path, with the section for stacks."""
@@ -51,6 +55,10 @@ class ArrayImage:
     def read(self) -> NDArray[np.float32]:
         """Return the image, shape (y, x), float32."""
         return np.asarray(self.pixels, dtype=np.float32)
+
+    def load(self) -> tuple[NDArray[np.float32], int]:
+        """Return the image as it is; nothing is filled."""
+        return self.read(), 0
 
 
 @dataclass(frozen=True, slots=True)

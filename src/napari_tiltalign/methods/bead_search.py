@@ -1,0 +1,184 @@
+"""Search all views of a series for beads: read, clean, detect, leave out bad views, tell gold from the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_tiltalign.errors import BadTiltSeries, MethodFailed, TiltAlignError
+from napari_tiltalign.images.compute import map_views
+from napari_tiltalign.images.finite import finite_pixels
+from napari_tiltalign.images.prepare import Image, bin_image
+from napari_tiltalign.methods.base import Progress
+from napari_tiltalign.methods.beads import (
+    BEADLIKE,
+    BeadView,
+    bad_views,
+    find_beads,
+    keep_the_gold,
+)
+from napari_tiltalign.model import TiltSeries
+
+WORKING_DIAMETER_PX = 9.0
+"""Images are binned by a whole number so that a bead stays at least this wide."""
+
+LEAST_READABLE = 0.8
+"""A series of which fewer images can be read is refused."""
+
+_ESTIMATE_VIEWS = 5
+_ESTIMATE_RANGE_PX = (4.0, 18.0)
+_ESTIMATE_STEP = 1.12
+_ESTIMATE_STRONGEST = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Search:
+    """What was found, views in order of tilt.
+
+    Attributes
+    ----------
+    order
+        Shape (n,): index in the series of every view.
+    factor
+        Binning of the working scale.
+    diameters_px
+        Diameters looked for, working pixels.
+    views
+        Searched views; None for those that take no part.
+    bad
+        View to the reason why it was left out.
+    filled_pixels
+        tilt_id to how many pixels were not finite and were filled.
+    """
+
+    order: NDArray[np.intp]
+    factor: int
+    diameters_px: tuple[float, ...]
+    views: Sequence[BeadView | None]
+    bad: Mapping[int, str]
+    filled_pixels: Mapping[str, int]
+
+
+def search(series: TiltSeries, diameters_px: tuple[float, ...], *, bright: bool, progress: Progress) -> Search:
+    """Search every included view for beads.
+
+    Parameters
+    ----------
+    series
+        The series.
+    diameters_px
+        Diameters of the beads there may be, raw pixels.
+    bright
+        Whether beads are brighter than their surroundings.
+    progress
+        Told from 0 to 0.5.
+
+    Raises
+    ------
+    BadTiltSeries
+        If fewer than 80 % of the included images can be read.
+    MethodFailed
+        If fewer than three views are fit for use, or nothing in them looks like gold.
+    """
+    factor = max(1, int(min(diameters_px) / WORKING_DIAMETER_PX))
+    working = tuple(diameter / factor for diameter in diameters_px)
+    order = series.tilt_order()
+    included = [int(i) for i in order if series.tilts[int(i)].included]
+    filled: dict[str, int] = {}
+
+    def one(index: int) -> BeadView | TiltAlignError:
+        tilt = series.tilts[index]
+        try:
+            image, count = _read(series, index)
+        except TiltAlignError as error:
+            return error
+        if count:
+            filled[tilt.tilt_id] = count
+        return find_beads(bin_image(image, factor), working, bright=bright)
+
+    found = dict(
+        zip(
+            included,
+            map_views(one, included, on_done=lambda n: progress(0.5 * n / len(included), "finding beads")),
+            strict=True,
+        )
+    )
+    results = [found.get(int(i)) for i in order]
+    unreadable = {k: "unreadable" for k, result in enumerate(results) if isinstance(result, TiltAlignError)}
+    if len(unreadable) > (1.0 - LEAST_READABLE) * len(included):
+        first = next(result for result in results if isinstance(result, TiltAlignError))
+        raise BadTiltSeries(series.name, f"{len(unreadable)} of {len(included)} images cannot be read; first: {first}")
+    views = [result if isinstance(result, BeadView) else None for result in results]
+    bad = {**unreadable, **bad_views(views)}
+    views = [None if k in bad else view for k, view in enumerate(views)]
+    usable = sum(view is not None for view in views)
+    if usable < 3:
+        raise MethodFailed(f"{series.name}: only {usable} views are neither dark, blocked nor unreadable; 3 are needed")
+    beads, gold = keep_the_gold(views)
+    if not gold:
+        raise _no_gold(series, views, diameters_px)
+    return Search(order, factor, working, beads, bad, dict(sorted(filled.items())))
+
+
+def _read(series: TiltSeries, index: int) -> tuple[Image, int]:
+    image, filled = series.tilts[index].image.load()
+    image, more = finite_pixels(image)
+    return image, filled + more
+
+
+def _no_gold(series: TiltSeries, views: Sequence[BeadView | None], diameters_px: tuple[float, ...]) -> MethodFailed:
+    similarity = np.concatenate([view.beads.similarity for view in views if view is not None])
+    sizes = " or ".join(f"{d * series.pixel_size_angst / 10:g}" for d in diameters_px)
+    return MethodFailed(
+        f"{series.name}: no gold beads of {sizes} nm: of {len(similarity)} candidates in {len(views)} views only "
+        f"{(similarity > BEADLIKE).sum()} look like a bead (similarity above {BEADLIKE}), and none stand out; check "
+        "the diameter (--fiducial-diameter-nm, or --diameter estimate), or align without beads (slab, patch-tracking)"
+    )
+
+
+def estimate_diameter_px(series: TiltSeries, *, bright: bool) -> float:
+    """Estimate the diameter of the beads from the views at the lowest tilts.
+
+    The projection of a sphere is matched with the images at many diameters; beads of the right size are most like
+    it. Diameters from 4 raw pixels to a sixteenth of the image are tried.
+
+    Returns
+    -------
+    float
+        Diameter in raw pixels.
+
+    Raises
+    ------
+    MethodFailed
+        If nothing looks like gold at any diameter.
+    """
+    included = np.flatnonzero(series.included)
+    lowest = included[np.argsort(np.abs(series.nominal_tilt_deg[included]), kind="stable")][:_ESTIMATE_VIEWS]
+    images = [_read(series, int(index))[0] for index in lowest]
+    smallest, largest = _ESTIMATE_RANGE_PX[0], min(series.image_shape_yx) / 16.0
+    diameters = smallest * _ESTIMATE_STEP ** np.arange(int(np.log(largest / smallest) / np.log(_ESTIMATE_STEP)) + 1)
+
+    def likeness(diameter: float) -> float:
+        factor = max(1, int(diameter / _ESTIMATE_RANGE_PX[1]) + 1) if diameter > _ESTIMATE_RANGE_PX[1] else 1
+        strongest = [
+            np.sort(find_beads(bin_image(image, factor), [diameter / factor], bright=bright).beads.similarity)
+            for image in images
+        ]
+        return float(
+            np.mean([values[::-1][:_ESTIMATE_STRONGEST].mean() if len(values) else 0.0 for values in strongest])
+        )
+
+    scores = np.array(map_views(likeness, diameters))
+    best = int(np.argmax(scores))
+    if scores[best] < BEADLIKE:
+        raise MethodFailed(
+            f"{series.name}: the diameter of the beads cannot be estimated: nothing looks like gold at any diameter "
+            f"(highest similarity {scores[best]:.2f} at {diameters[best] * series.pixel_size_angst / 10:.0f} nm)"
+        )
+    if 0 < best < len(scores) - 1:
+        before, peak, after = scores[best - 1 : best + 2]
+        return float(diameters[best] * _ESTIMATE_STEP ** (0.5 * (before - after) / (before - 2.0 * peak + after)))
+    return float(diameters[best])
