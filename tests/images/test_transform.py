@@ -57,5 +57,6 @@ def test_what_the_raw_image_does_not_show_is_nan():
 
 def test_nothing_to_align_changes_nothing():
     image = np.random.default_rng(1).normal(size=RAW_SHAPE).astype(np.float32)
+    image.flags.writeable = False
     matrix = aligned_to_raw(ViewGeometry.nominal([10.0], 0.0), 0, PIXEL_ANGST, RAW_SHAPE)
     np.testing.assert_allclose(aligned_view(image, matrix)[1:-1, 1:-1], image[1:-1, 1:-1], atol=1e-5)

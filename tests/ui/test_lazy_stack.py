@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from napari_tiltalign.errors import BadTiltSeries
+from napari_tiltalign.ui import lazy_stack
 from napari_tiltalign.ui.lazy_stack import LazyStack
 
 PIXELS = np.arange(5 * 4 * 3, dtype=np.float32).reshape(5, 4, 3)
@@ -73,6 +74,16 @@ def test_describes_itself_like_an_array():
     stack, loads = counted_stack()
     assert (stack.shape, stack.ndim, stack.size, len(stack), stack.dtype) == ((5, 4, 3), 3, 60, 5, np.float32)
     assert not loads
+    np.testing.assert_array_equal(np.asarray(stack), PIXELS)
+
+
+def test_a_request_that_would_freeze_a_viewer_comes_empty(monkeypatch):
+    monkeypatch.setattr(lazy_stack, "LARGEST_REQUEST_BYTES", 2 * IMAGE_BYTES)
+    stack, loads = counted_stack()
+    assert np.isnan(stack[:, 1:, :]).all()
+    assert stack[:, 1:, :].shape == (5, 3, 3)
+    assert not loads
+    np.testing.assert_array_equal(stack[1:3], PIXELS[1:3])
     np.testing.assert_array_equal(np.asarray(stack), PIXELS)
 
 

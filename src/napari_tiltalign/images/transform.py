@@ -72,8 +72,9 @@ def aligned_view(image: Image, matrix: FloatArray, aligned_shape_yx: tuple[int, 
         NaN where the raw image shows nothing.
     """
     swapped = matrix[np.ix_([1, 0, 2], [1, 0, 2])]  # skimage counts (x, y)
+    writable = np.require(image, requirements=["C", "W"])  # scikit-image refuses others, though it writes nothing
     resampled: Image = warp(  # type: ignore[no-untyped-call]
-        image, swapped, output_shape=aligned_shape_yx, order=1, cval=np.nan, preserve_range=True
+        writable, swapped, output_shape=aligned_shape_yx, order=1, cval=np.nan, preserve_range=True
     ).astype(np.float32, copy=False)
     return resampled
 

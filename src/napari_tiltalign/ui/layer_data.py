@@ -8,11 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_tiltalign.images.prepare import bin_image
-from napari_tiltalign.model import TiltSeries
+from napari_tiltalign.model import Dataset, TiltSeries
 from napari_tiltalign.ui.lazy_stack import LazyStack
 
 METADATA_KEY = "tiltalign"
 """Where a layer keeps its `TiltSeries`: ``layer.metadata["tiltalign"]``."""
+
+DATASET_KEY = "tiltalign_dataset"
+"""Where a layer keeps the `Dataset` its series belongs to."""
 
 AXIS_LABELS = ("tilt", "y", "x")
 UNITS = ("pixel", "angstrom", "angstrom")
@@ -77,13 +80,15 @@ def placement(series: TiltSeries, binning: int = 1) -> dict[str, Any]:
     }
 
 
-def series_layer(series: TiltSeries, visible: bool = True) -> LayerData:
+def series_layer(series: TiltSeries, dataset: Dataset | None = None, visible: bool = True) -> LayerData:
     """Image layer of a series.
 
     Parameters
     ----------
     series
         It is kept in the layer's metadata under `METADATA_KEY`.
+    dataset
+        What the series belongs to, kept under `DATASET_KEY`; None for a dataset of this series alone.
     visible
         Whether the layer is shown at first.
     """
@@ -94,7 +99,7 @@ def series_layer(series: TiltSeries, visible: bool = True) -> LayerData:
         "visible": visible,
         "colormap": "gray",
         "contrast_limits": contrast_limits(stack.image(len(stack) // 2)),
-        "metadata": {METADATA_KEY: series},
+        "metadata": {METADATA_KEY: series, DATASET_KEY: dataset or Dataset((series,), source=series.source)},
         **placement(series, binning),
     }
     return stack, attributes, "image"

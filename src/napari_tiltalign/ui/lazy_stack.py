@@ -16,6 +16,9 @@ from napari_tiltalign.errors import TiltAlignError
 
 DEFAULT_CACHE_BYTES = 512 * 2**20
 
+LARGEST_REQUEST_BYTES = 128 * 2**20
+"""Several images at once that need more than this are not made: a 3D display would ask for them, and freeze."""
+
 
 class LazyStack:
     """Array-like of shape (n, y, x) whose images are loaded on demand and kept while there is room.
@@ -23,8 +26,9 @@ class LazyStack:
     napari shows it like an array. Only the images that an index touches are loaded; the last ones used stay in
     memory. It may be used from several threads at once.
 
-    An image that cannot be read is shown empty (NaN) and warned about once, so that one broken file does not take
-    the other images out of view.
+    Several images at once come empty (NaN) if they are larger than `LARGEST_REQUEST_BYTES`; ``np.asarray`` gives
+    the whole stack whatever its size. An image that cannot be read is shown empty too and warned about once, so that
+    one broken file does not take the other images out of view.
 
     Parameters
     ----------
@@ -51,7 +55,7 @@ class LazyStack:
         self._load = load
         self.shape = (length, *image_shape_yx)
         self.dtype = np.dtype(dtype)
-        self._capacity = max(1, cache_bytes // max(1, self.dtype.itemsize * image_shape_yx[0] * image_shape_yx[1]))
+        self.capacity = max(1, cache_bytes // max(1, self._image_bytes()))
         self._cache: OrderedDict[int, NDArray[Any]] = OrderedDict()
         self._generation = 0
         self._warned: set[int] = set()
@@ -83,8 +87,14 @@ class LazyStack:
             if array.ndim > 1:
                 raise IndexError("images are chosen by a number, a slice, a mask or a list of numbers")
             views = [int(view) for view in array]
+        if len(views) > 1 and len(views) * self._image_bytes() > LARGEST_REQUEST_BYTES:
+            blank: NDArray[Any] = np.broadcast_to(np.array(np.nan, self.dtype), (len(views), *self.shape[1:]))
+            return blank[(slice(None), *pixel_key)]
         images = [self.image(view)[pixel_key] for view in views]
         return np.stack(images) if images else np.empty((0, *self.shape[1:]), self.dtype)[(slice(None), *pixel_key)]
+
+    def _image_bytes(self) -> int:
+        return self.dtype.itemsize * self.shape[1] * self.shape[2]
 
     def _split(self, key: Any) -> tuple[Any, tuple[Any, ...]]:
         """Split an index into the part for the images and the part for their pixels."""
@@ -110,7 +120,7 @@ class LazyStack:
         with self._lock:
             if generation == self._generation:
                 self._cache[view] = image
-                while len(self._cache) > self._capacity:
+                while len(self._cache) > self.capacity:
                     self._cache.popitem(last=False)
         return image
 
@@ -146,4 +156,4 @@ class LazyStack:
     def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
             raise ValueError("a lazy stack cannot become an array without a copy")
-        return np.asarray(self[:], dtype=dtype)
+        return np.stack([self.image(view) for view in range(len(self))]).astype(dtype or self.dtype, copy=False)

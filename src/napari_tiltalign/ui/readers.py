@@ -53,4 +53,4 @@ def dataset_layers(dataset: Dataset) -> list[LayerData]:
     if not len(dataset):
         why = "; ".join(f"{name}: {problem}" for name, problem in dataset.failed.items())
         raise BadInput(f"{dataset.source} holds no tilt series that can be read. {why}".strip())
-    return [series_layer(series, visible=number == 0) for number, series in enumerate(dataset)]
+    return [series_layer(series, dataset, visible=number == 0) for number, series in enumerate(dataset)]

@@ -63,8 +63,8 @@ class Session:
         Another dataset, another series.
     candidates_changed, alignment_changed, exclusions_changed
         The set of alignments or which is in use; the one in use, its geometry or tracks; the excluded views.
-    bead_changed, view_changed
-        The selection.
+    bead_changed, view_changed, display_changed
+        The selection: a bead, a view, raw or aligned images.
     history_changed
         What can be undone, or whether there are unsaved changes.
     recorded
@@ -80,6 +80,7 @@ class Session:
     exclusions_changed = Signal()
     bead_changed = Signal()
     view_changed = Signal()
+    display_changed = Signal()
     history_changed = Signal()
     recorded = Signal(str, object)
     told = Signal(str)
@@ -103,6 +104,7 @@ class Session:
         self._saved: dict[str, Work] = {}
         self._bead: int | None = None
         self._view = ""
+        self._shows_aligned = False
 
     # --- what is open
 
@@ -342,6 +344,17 @@ class Session:
         if tilt_id != self._view:
             self._view = tilt_id
             self.view_changed.emit()
+
+    @property
+    def shows_aligned(self) -> bool:
+        """Whether aligned images are looked at, and not raw ones; never without an alignment."""
+        return self._shows_aligned and self.alignment is not None
+
+    def show_aligned(self, aligned: bool) -> None:
+        """Look at aligned images, or at raw ones."""
+        if aligned != self._shows_aligned:
+            self._shows_aligned = aligned
+            self.display_changed.emit()
 
 
 _SESSIONS: WeakKeyDictionary[object, Session] = WeakKeyDictionary()

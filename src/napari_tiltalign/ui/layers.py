@@ -1,0 +1,326 @@
+"""The layers of one viewer, kept in step with the session."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+from weakref import ref
+
+from napari.components import ViewerModel
+from napari.layers import Image, Layer, Points, Tracks, Vectors
+
+from napari_tiltalign.model import Alignment, TiltSeries
+from napari_tiltalign.ui import overlays
+from napari_tiltalign.ui.aligned_stack import AlignedStack
+from napari_tiltalign.ui.frame import Frame
+from napari_tiltalign.ui.layer_data import DATASET_KEY, METADATA_KEY, LayerData, display_binning, series_layer
+from napari_tiltalign.ui.lazy_stack import LazyStack
+from napari_tiltalign.ui.preload import Preload
+from napari_tiltalign.ui.session import Session
+from napari_tiltalign.ui.view_text import view_text
+
+ALIGNED = "aligned"
+ROLE_KEY = "tiltalign_role"
+"""Marks layers that belong to the session; their metadata say which they are."""
+
+_STACKS_KEPT = 3
+
+
+class Layers:
+    """Shows what the session holds, and tells the session which view is looked at.
+
+    Parameters
+    ----------
+    viewer
+        Held weakly: the layers live as long as their viewer, not the other way round.
+    session
+        What to show.
+    """
+
+    def __init__(self, viewer: ViewerModel, session: Session) -> None:
+        self._viewer = ref(viewer)
+        self.session = session
+        self._stacks: dict[str, LazyStack] = {}
+        self._preload = Preload()
+        self._refreshing = False
+        self.frame: Frame | None = None
+        session.series_changed.connect(self._show_series)
+        session.alignment_changed.connect(self._show_alignment)
+        session.display_changed.connect(self._show_alignment)
+        session.bead_changed.connect(self._show_selected_bead)
+        session.view_changed.connect(self._show_view)
+        session.exclusions_changed.connect(self._show_text)
+        session.dataset_changed.connect(self._forget_stacks)
+        viewer.dims.events.current_step.connect(self._on_step)
+        viewer.dims.events.ndisplay.connect(self._on_ndisplay, position="first")
+        viewer.layers.events.inserted.connect(self._on_inserted)
+        self._adopt_open_layers()
+
+    @property
+    def viewer(self) -> ViewerModel:
+        """The viewer.
+
+        Raises
+        ------
+        RuntimeError
+            If it is gone.
+        """
+        viewer = self._viewer()
+        if viewer is None:
+            raise RuntimeError("the viewer is closed")
+        return viewer
+
+    def layer(self, role: str) -> Layer | None:
+        """The layer that plays a role: `ALIGNED` or a name of `overlays`; None if it is not there."""
+        return next((layer for layer in self.viewer.layers if layer.metadata.get(ROLE_KEY) == role), None)
+
+    @property
+    def beads(self) -> Points | None:
+        """The layer of beads."""
+        return self.layer(overlays.BEADS)
+
+    def raw_layer(self) -> Image | None:
+        """The layer of the raw images that are shown now."""
+        series = self.session.series
+        return self._layer_of(series.name) if series else None
+
+    def raw_stack(self) -> LazyStack:
+        """Raw images of the series that is shown, sorted by tilt, binned as they are displayed."""
+        layer = self.raw_layer()
+        if layer is None:
+            raise RuntimeError("no series is shown")
+        stack: LazyStack = layer.data
+        return stack
+
+    # --- series
+
+    def _on_inserted(self, event: Any) -> None:
+        if self.session.dataset is None:
+            self._adopt(event.value)
+
+    def _adopt_open_layers(self) -> None:
+        for layer in list(self.viewer.layers):
+            if self.session.dataset is None:
+                self._adopt(layer)
+
+    def _adopt(self, layer: Layer) -> None:
+        """Open the dataset of a layer that a reader has made."""
+        dataset = layer.metadata.get(DATASET_KEY)
+        if dataset is not None:
+            self.session.open(dataset, layer.metadata[METADATA_KEY].name)
+
+    def _layer_of(self, series_name: str) -> Image | None:
+        """The raw layer of a series of the open dataset, shown or not."""
+        dataset = self.session.dataset
+        return next(
+            (
+                layer
+                for layer in self.viewer.layers
+                if layer.metadata.get(DATASET_KEY) is dataset
+                and dataset is not None
+                and layer.metadata[METADATA_KEY].name == series_name
+            ),
+            None,
+        )
+
+    def _forget_stacks(self) -> None:
+        self._stacks.clear()
+        self._remove_own(lambda layer: True)
+
+    def _show_series(self) -> None:
+        series = self.session.series
+        self._preload.stop()
+        self._remove_own(lambda layer: series is None or layer.metadata[METADATA_KEY].name != series.name)
+        self._hide_other_series(series)
+        if series is None:
+            return
+        layer = self._layer_of(series.name) or self._add_raw(series)
+        layer.visible = True
+        self._keep_stack(series.name, layer.data)
+        self._preload.start(layer.data)
+
+    def _hide_other_series(self, series: TiltSeries | None) -> None:
+        for layer in self.viewer.layers:
+            other = layer.metadata.get(METADATA_KEY)
+            if other is not None and (series is None or other.name != series.name):
+                layer.visible = False
+
+    def _add_raw(self, series: TiltSeries) -> Image:
+        data, attributes, _ = series_layer(series, self.session.dataset)
+        attributes["metadata"][ROLE_KEY] = "raw"
+        layer = Image(self._stacks.get(series.name, data), **attributes)
+        self.viewer.layers.insert(0, layer)
+        return layer
+
+    def _keep_stack(self, name: str, stack: LazyStack) -> None:
+        """Remember the images of the last few series, so that going back is quick."""
+        self._stacks.pop(name, None)
+        self._stacks[name] = stack
+        while len(self._stacks) > _STACKS_KEPT:
+            del self._stacks[next(iter(self._stacks))]
+
+    def _remove_own(self, which: Callable[[Layer], bool]) -> None:
+        for layer in list(self.viewer.layers):
+            if ROLE_KEY in layer.metadata and which(layer):
+                self.viewer.layers.remove(layer)
+
+    # --- alignment
+
+    def _show_alignment(self) -> None:
+        series, alignment = self.session.series, self.session.alignment
+        if series is None or alignment is None:
+            self.frame = Frame.raw(series) if series else None
+            self._remove_own(lambda layer: layer.metadata[ROLE_KEY] != "raw")
+            self._show_images()
+            return
+        self.frame = Frame.aligned(series, alignment) if self.session.shows_aligned else Frame.raw(series)
+        with self.refreshing():
+            self._show_aligned_stack(series, alignment)
+            self._show_overlays(series, alignment, self.frame)
+            self._show_images()
+        self._show_text()
+
+    def _show_images(self) -> None:
+        """Show either the raw or the aligned images."""
+        raw, aligned = self.raw_layer(), self.layer(ALIGNED)
+        if aligned is not None:
+            aligned.visible = self.session.shows_aligned
+        if raw is not None:
+            raw.visible = not self.session.shows_aligned
+
+    def _show_aligned_stack(self, series: TiltSeries, alignment: Alignment) -> None:
+        layer, raw = self.layer(ALIGNED), self.raw_layer()
+        if layer is not None:
+            layer.data.align(alignment.geometry)
+            if layer.visible:
+                layer.refresh()
+        elif raw is not None:
+            stack = AlignedStack(series, raw.data, display_binning(series), alignment.geometry)
+            layer = Image(
+                stack,
+                name=ALIGNED,
+                colormap="gray",
+                contrast_limits=raw.contrast_limits,
+                visible=False,
+                scale=raw.scale,
+                translate=raw.translate,
+                units=raw.units,
+                axis_labels=raw.axis_labels,
+                metadata={ROLE_KEY: ALIGNED, METADATA_KEY: series},
+            )
+            self.viewer.layers.insert(list(self.viewer.layers).index(raw) + 1, layer)
+
+    def _show_overlays(self, series: TiltSeries, alignment: Alignment, frame: Frame) -> None:
+        bead = self.session.bead
+        self._put(series, overlays.axis_overlay(series, alignment, frame))
+        if alignment.tracks is None:
+            self._remove_own(lambda layer: layer.metadata[ROLE_KEY] in overlays.OF_TRACKS)
+            return
+        self._put(series, overlays.paths_overlay(series, alignment, frame))
+        self._put(series, overlays.residuals_overlay(series, alignment, frame))
+        self._put(series, overlays.gaps_overlay(series, alignment, frame, bead))
+        self._put(series, overlays.beads_overlay(series, alignment, frame, bead))
+
+    def _show_selected_bead(self) -> None:
+        series, alignment, frame = self.session.series, self.session.alignment, self.frame
+        if series is None or alignment is None or alignment.tracks is None or frame is None:
+            return
+        with self.refreshing():
+            self._put(series, overlays.gaps_overlay(series, alignment, frame, self.session.bead))
+            self._put(series, overlays.beads_overlay(series, alignment, frame, self.session.bead))
+
+    def _put(self, series: TiltSeries, overlay: LayerData) -> None:
+        """Bring a layer up to date, or make it; what the user has set about its looks stays."""
+        data, attributes, kind = overlay
+        layer = self.layer(attributes["name"])
+        if layer is None:
+            attributes["metadata"] = {ROLE_KEY: attributes["name"], METADATA_KEY: series}
+            active = self.viewer.layers.selection.active
+            self.viewer.add_layer(Layer.create(data, attributes, kind))
+            self.viewer.layers.selection.active = active
+        elif isinstance(layer, Points):
+            _update_points(layer, data, attributes)
+        elif isinstance(layer, Vectors):
+            layer.data = data
+            layer.edge_color = attributes["edge_color"]
+        elif isinstance(layer, Tracks):
+            _update_tracks(layer, data, attributes)
+
+    @contextlib.contextmanager
+    def refreshing(self) -> Iterator[None]:
+        """While this lasts, changes of layers come from the session and not from the user."""
+        before, self._refreshing = self._refreshing, True
+        try:
+            yield
+        finally:
+            self._refreshing = before
+
+    @property
+    def is_refreshing(self) -> bool:
+        """Whether layers are being changed from the session now."""
+        return self._refreshing
+
+    # --- views
+
+    def current_rank(self) -> int:
+        """Which view is looked at, counted in order of tilt."""
+        return int(self.viewer.dims.current_step[0])
+
+    def _on_step(self) -> None:
+        series = self.session.series
+        if series is not None and self.frame is not None and self.viewer.dims.ndim >= 3:
+            at = min(self.current_rank(), len(series) - 1)
+            self.session.select_view(series.tilt_ids[self.frame.order[at]])
+
+    def _show_view(self) -> None:
+        series = self.session.series
+        if series is not None and self.frame is not None and self.viewer.dims.ndim >= 3:
+            rank = int(self.frame.rank[series.index_of(self.session.view)])
+            if rank != self.current_rank():
+                self.viewer.dims.set_current_step(0, rank)
+        self._show_text()
+
+    def _show_text(self) -> None:
+        overlay = text_overlay(self.viewer)
+        overlay.text = view_text(self.session)
+        overlay.visible = bool(overlay.text)
+
+    def _on_ndisplay(self) -> None:
+        """Hide the images in 3D: a stack of tilts is no volume, and all of it would have to be made."""
+        flat = self.viewer.dims.ndisplay == 2
+        for layer in self.viewer.layers:
+            if isinstance(layer.data, LazyStack):
+                layer.visible = flat and layer in (
+                    self.layer(ALIGNED) if self.session.shows_aligned else self.raw_layer(),
+                )
+        if not flat:
+            self.session.told.emit("tilt images are not shown in 3D: press the 2D button to see them again")
+
+
+def text_overlay(viewer: ViewerModel) -> Any:
+    """The text in the corner of the canvas, which napari 0.9 has moved."""
+    canvas = getattr(viewer, "canvas", None)
+    return viewer.text_overlay if canvas is None else canvas.overlays.text
+
+
+def _update_points(layer: Points, data: Any, attributes: dict[str, Any]) -> None:
+    mode, chosen = layer.mode, set(layer.selected_data)
+    same_number = len(layer.data) == len(data)
+    layer.data = data
+    layer.features = attributes["features"]
+    layer.border_color = attributes["border_color"]
+    layer.face_color = attributes["face_color"]
+    layer.border_width = attributes["border_width"]
+    layer.size = attributes["size"]
+    layer.symbol = attributes["symbol"]
+    layer.selected_data = chosen if same_number else set()
+    layer.mode = mode
+
+
+def _update_tracks(layer: Tracks, data: Any, attributes: dict[str, Any]) -> None:
+    chosen = layer.color_by
+    layer.color_by = "track_id"  # the only feature that survives new data
+    layer.data = data
+    layer.features = attributes["features"]
+    layer.color_by = chosen

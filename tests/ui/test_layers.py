@@ -1,0 +1,223 @@
+"""Layers follow the session, and the session follows the slider (in the viewer's model, without a window)."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Image, Layer, Points, Tracks, Vectors
+
+from napari_tiltalign.ui import lazy_stack, overlays
+from napari_tiltalign.ui.attach import layers_of
+from napari_tiltalign.ui.bead_table import gaps, used_beads
+from napari_tiltalign.ui.commands import AddAlignment, EditTracks, ExcludeViews
+from napari_tiltalign.ui.layers import ALIGNED, Layers, text_overlay
+from napari_tiltalign.ui.readers import dataset_layers
+
+
+@pytest.fixture
+def viewer() -> ViewerModel:
+    """A viewer without a window."""
+    return ViewerModel()
+
+
+@pytest.fixture
+def layers(viewer, dataset) -> Layers:
+    """The layers of an open dataset without an alignment."""
+    layers = layers_of(viewer)
+    layers.session.open(dataset)
+    return layers
+
+
+@pytest.fixture
+def aligned(layers, truth) -> Layers:
+    """The same with the exact alignment."""
+    layers.session.do(AddAlignment("exact", truth))
+    return layers
+
+
+def names(viewer: ViewerModel) -> list[str]:
+    return [layer.name for layer in viewer.layers]
+
+
+def test_opening_shows_the_raw_images_of_the_first_series(viewer, layers):
+    assert names(viewer) == ["TS_1"]
+    assert viewer.dims.current_step[0] == 6
+    assert text_overlay(viewer).text.startswith("TS_1  view 7/13   tilt +0.0°   dose 0 e/Å²   raw")
+
+
+def test_another_series_replaces_the_layer(viewer, layers):
+    layers.session.show_neighbour(1)
+    assert names(viewer) == ["TS_2"]
+    layers.session.close()
+    assert names(viewer) == []
+    assert text_overlay(viewer).text == ""
+
+
+def test_layers_of_a_reader_are_taken_over(viewer, dataset):
+    for data, attributes, kind in dataset_layers(dataset):
+        viewer.add_layer(Layer.create(data, attributes, kind))
+    layers = layers_of(viewer)
+    assert layers.session.dataset is dataset
+    assert layers.session.series.name == "TS_1"
+    layers.session.show_neighbour(1)
+    assert names(viewer) == ["TS_1", "TS_2", "TS_10"]
+    assert [layer.visible for layer in viewer.layers] == [False, True, False]
+
+
+def test_layers_of_a_reader_are_taken_over_when_they_come_later(viewer, dataset):
+    layers = layers_of(viewer)
+    for data, attributes, kind in dataset_layers(dataset):
+        viewer.add_layer(Layer.create(data, attributes, kind))
+    assert layers.session.dataset is dataset
+    assert names(viewer) == ["TS_1", "TS_2", "TS_10"]
+
+
+def test_the_slider_and_the_session_look_at_the_same_view(viewer, layers, series):
+    viewer.dims.set_current_step(0, 2)
+    assert series.nominal_tilt_deg[series.index_of(layers.session.view)] == -40.0
+    layers.session.select_view("view_00")
+    assert viewer.dims.current_step[0] == 6
+
+
+def test_an_alignment_brings_its_layers(viewer, aligned, truth):
+    kinds = {layer.name: type(layer) for layer in viewer.layers}
+    assert kinds == {
+        "TS_1": Image, ALIGNED: Image, overlays.AXIS: Vectors, overlays.PATHS: Tracks, overlays.RESIDUALS: Vectors,
+        overlays.GAPS: Points, overlays.BEADS: Points,
+    }  # fmt: skip
+    beads = aligned.beads
+    assert len(beads.data) == truth.tracks.n_observations
+    assert list(beads.features.columns) == list(used_beads(truth).columns)
+    assert beads.scale.tolist() == [1.0, 10.0, 10.0]
+
+
+def test_rings_lie_on_beads(viewer, aligned, series):
+    """The raw image is dark where a ring is drawn."""
+    raw, beads = aligned.raw_layer(), aligned.beads
+    inside = [(int(v), round(y), round(x)) for v, y, x in beads.data if 1 < y < 94 and 1 < x < 78]
+    assert np.mean([raw.data[v][y, x] for v, y, x in inside]) < 85.0  # beads are at 80, the ice at 100
+
+
+def test_rings_lie_on_beads_of_the_aligned_images_too(viewer, aligned):
+    aligned.session.show_aligned(True)
+    layer = aligned.layer(ALIGNED)
+    assert layer.visible
+    assert not aligned.raw_layer().visible
+    values = [layer.data[int(v)][round(y), round(x)] for v, y, x in aligned.beads.data if 1 < y < 94 and 1 < x < 78]
+    assert np.nanmean(values) < 86.0
+    aligned.session.show_aligned(False)
+    assert aligned.raw_layer().visible
+    assert not layer.visible
+
+
+def test_the_tilt_axis_is_upright_in_the_aligned_frame(aligned):
+    vectors = aligned.layer(overlays.AXIS)
+    assert np.abs(vectors.data[:, 1, 2]).max() > 5.0
+    aligned.session.show_aligned(True)
+    np.testing.assert_allclose(vectors.data[:, 1, 2], 0.0, atol=1e-4)
+    np.testing.assert_allclose(vectors.data[:, 0, 2], 40.0, atol=1e-4)
+
+
+def test_an_edit_moves_its_ring_and_leaves_the_others(aligned, monkeypatch):
+    monkeypatch.setattr(aligned.session, "_resolve", lambda alignment, tracks: alignment.replace(tracks=tracks))
+    before = aligned.beads.data.copy()
+    arguments = {"track_id": 2, "tilt_id": "view_04", "position_yx_px": (11.0, 12.0)}
+    aligned.session.do(EditTracks("place", arguments))
+    moved = np.flatnonzero((aligned.beads.data != before).any(axis=1))
+    assert len(moved) == 1
+    assert aligned.beads.data[moved[0], 1:].tolist() == [11.0, 12.0]
+    assert aligned.beads.features["state"][moved[0]] == "manual"
+    aligned.session.undo()
+    np.testing.assert_array_equal(aligned.beads.data, before)
+
+
+def test_a_gap_is_drawn_where_the_bead_is_predicted(aligned, monkeypatch):
+    monkeypatch.setattr(aligned.session, "_resolve", lambda alignment, tracks: alignment.replace(tracks=tracks))
+    assert len(aligned.layer(overlays.GAPS).data) == 0
+    before = len(aligned.beads.data)
+    aligned.session.do(EditTracks("remove", {"track_id": 2, "tilt_id": "view_04"}))
+    assert len(aligned.beads.data) == before - 1
+    [gap] = aligned.layer(overlays.GAPS).data
+    expected = gaps(aligned.session.alignment)
+    np.testing.assert_allclose(gap[1:], expected[["y_px", "x_px"]].to_numpy()[0])
+
+
+def test_the_aligned_images_follow_the_alignment(aligned, truth):
+    stack = aligned.layer(ALIGNED).data
+    before = stack[6].copy()
+    shifted = truth.geometry.replace(shift_yx_angst=truth.geometry.shift_yx_angst + np.array([50.0, 0.0]))
+    aligned.session.do(AddAlignment("shifted", truth.replace(geometry=shifted)))
+    after = stack[6]
+    angle = np.deg2rad(truth.geometry.z_rot_deg[0])
+    dy, dx = 5.0 * np.cos(angle), -5.0 * np.sin(angle)
+    assert abs(dx) < 1.0
+    np.testing.assert_allclose(
+        np.nanmean(after[20:60, 20:60]), np.nanmean(before[20 + round(dy) : 60 + round(dy), 20:60]), atol=0.5
+    )
+
+
+def test_only_the_view_that_is_shown_is_resampled(viewer, aligned):
+    aligned.session.show_aligned(True)
+    stack = aligned.layer(ALIGNED).data
+    stack.clear()
+    for rank in (3, 4, 5, 4):
+        viewer.dims.set_current_step(0, rank)
+    assert set(stack.cached()) == {3, 4, 5}
+
+
+def test_the_selected_bead_is_white(aligned):
+    aligned.session.select_bead(4)
+    beads = aligned.beads
+    white = (beads.border_color == 1.0).all(axis=1)
+    np.testing.assert_array_equal(white, beads.features["track_id"] == 4)
+
+
+def test_excluded_views_say_so(viewer, layers):
+    layers.session.do(ExcludeViews(("view_00",), "ice"))
+    assert "EXCLUDED: ice" in text_overlay(viewer).text
+
+
+def test_3d_display_makes_no_large_stack_and_hides_the_images(viewer, aligned, monkeypatch):
+    monkeypatch.setattr(lazy_stack, "LARGEST_REQUEST_BYTES", 1000)
+    aligned.session.show_aligned(True)
+    stack = aligned.layer(ALIGNED).data
+    stack.clear()
+    told = []
+    aligned.session.told.connect(told.append)
+    viewer.dims.ndisplay = 3
+    assert stack.cached() == ()
+    assert "not shown in 3D" in told[0]
+    assert not aligned.layer(ALIGNED).visible
+    viewer.dims.ndisplay = 2
+    assert aligned.layer(ALIGNED).visible
+    assert not aligned.raw_layer().visible
+
+
+def test_what_the_user_changed_about_a_layer_stays(aligned, truth):
+    aligned.layer(overlays.RESIDUALS).length = 25.0
+    aligned.layer(overlays.PATHS).visible = True
+    aligned.session.do(AddAlignment("again", truth))
+    assert aligned.layer(overlays.RESIDUALS).length == 25.0
+    assert aligned.layer(overlays.PATHS).visible
+
+
+def test_a_layer_that_the_user_deleted_comes_back_with_the_next_change(viewer, aligned, truth):
+    viewer.layers.remove(aligned.beads)
+    aligned.session.do(AddAlignment("again", truth))
+    assert aligned.beads is not None
+
+
+def test_nothing_keeps_a_closed_viewer_alive(dataset, truth):
+    viewer = ViewerModel()
+    layers = layers_of(viewer)
+    layers.session.open(dataset)
+    layers.session.do(AddAlignment("exact", truth))
+    gone = [weakref.ref(viewer), weakref.ref(layers), weakref.ref(layers.session)]
+    viewer.layers.clear()
+    del viewer, layers
+    gc.collect()
+    assert [reference() for reference in gone] == [None, None, None]
