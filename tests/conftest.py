@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from fake_method import FakeEntryPoint, NudgeMethod
+from napari_tiltalign.methods import base
+from napari_tiltalign.model import ArrayImage, Tilt, TiltSeries
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +20,35 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the real data is not beside this checkout")
     return folder
+
+
+@pytest.fixture
+def nudge(monkeypatch: pytest.MonkeyPatch) -> Iterator[NudgeMethod]:
+    """An instant method, ``nudge``, as the only one there is."""
+    method = NudgeMethod()
+    monkeypatch.setattr(base, "entry_points", lambda group: [FakeEntryPoint(method)])
+    base.methods.cache_clear()
+    yield method
+    base.methods.cache_clear()
+
+
+@pytest.fixture
+def write_project(tmp_path: Path) -> Callable[..., Path]:
+    """Function that writes a RELION project of tiny series with given names, and returns the file that lists them."""
+
+    def write(*names: str) -> Path:
+        from napari_tiltalign.io.project import write_relion_project
+
+        return write_relion_project(tmp_path / "project", [tiny_series(name, k) for k, name in enumerate(names)])
+
+    return write
+
+
+def tiny_series(name: str, number: int) -> TiltSeries:
+    """Five images of 6 x 8 pixels, taken dose-symmetrically."""
+    image = np.arange(48, dtype=np.float32).reshape(6, 8)
+    tilts = tuple(
+        Tilt(f"{number:02d}_{k}", ArrayImage(image + k), angle, 85.0, 3.0 * k, -3.0)
+        for k, angle in enumerate((0.0, 20.0, -20.0, -40.0, 40.0))
+    )
+    return TiltSeries(name, tilts, 10.0, (6, 8))

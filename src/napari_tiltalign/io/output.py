@@ -1,0 +1,209 @@
+"""Write the results of an alignment in the shape of RELION's own job (see `output_folder`).
+
+A file is complete as soon as it has its name, each series is on the disk as soon as it is done, and the tables of the
+whole dataset come last. Nothing here depends on the time, so equal results are equal bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from napari_tiltalign.errors import BadTiltSeries
+from napari_tiltalign.io.convert import for_series, write_alignment
+from napari_tiltalign.io.fingerprint import image_file
+from napari_tiltalign.io.images import ImageName
+from napari_tiltalign.io.losses import Loss
+from napari_tiltalign.io.output_folder import OutputFolder
+from napari_tiltalign.io.relion_alignment import global_table
+from napari_tiltalign.io.relion_tables import IMAGE, NAME
+from napari_tiltalign.io.series_state import SeriesState
+from napari_tiltalign.io.star import write_star
+from napari_tiltalign.model import Alignment, Dataset, Table, TiltSeries
+
+GLOBAL = "global"
+REASON_COLUMN = "tiltalignFailureReason"
+"""Our own column of the table of failed series; RELION keeps columns that it does not know."""
+
+LossesByFormat = Mapping[str, tuple[Loss, ...]]
+"""Suffix of a file (``.star``) to what that file does not hold."""
+
+
+def write_results(
+    directory: str | os.PathLike[str],
+    dataset: Dataset,
+    alignments: Mapping[str, Alignment],
+    failures: Mapping[str, str] | None = None,
+) -> Mapping[str, LossesByFormat]:
+    """Write the alignments of a dataset into an output folder, in place of earlier results of the same series.
+
+    Parameters
+    ----------
+    directory
+        The folder, which is made if need be.
+    dataset
+        The input.
+    alignments
+        Series name to its alignment. Series that are neither here nor in `failures` are left out of the tables.
+    failures
+        Series name to the reason why it has none; series that could not be read are added.
+
+    Returns
+    -------
+    Mapping
+        Series name to what its files do not hold; ``alignment.json`` holds everything.
+
+    Raises
+    ------
+    BadInput
+        If a result would take the place of the input, or of another program's file.
+    BadTiltSeries
+        If an alignment does not fit its series.
+    OSError
+        If something cannot be written.
+    """
+    folder = OutputFolder(Path(directory))
+    failures = {**dataset.failed, **(failures or {})}
+    folder.check_foreign_files(dataset)
+    losses = {name: write_series_result(folder, dataset[name], alignment) for name, alignment in alignments.items()}
+    for name, reason in failures.items():
+        write_series_failure(folder, name, reason)
+    write_tables(folder, dataset, alignments, failures)
+    return losses
+
+
+def write_series_result(
+    folder: OutputFolder, series: TiltSeries, alignment: Alignment, fingerprint: str = ""
+) -> LossesByFormat:
+    """Write everything about one series that was aligned; its state comes last.
+
+    Parameters
+    ----------
+    folder
+        Output folder; see `OutputFolder.check_foreign_files`.
+    series, alignment
+        The series and its alignment.
+    fingerprint
+        What was done, for `SeriesState`.
+
+    Returns
+    -------
+    LossesByFormat
+        What the files do not hold.
+
+    Raises
+    ------
+    BadTiltSeries
+        If the alignment does not fit the series or includes no image, or the images are not files.
+    OSError
+        If something cannot be written.
+    """
+    if not all(IMAGE in tilt.columns for tilt in series.tilts):
+        raise BadTiltSeries(series.name, "its images are not files that a STAR file can name; write them as a RELION "
+                            "project first and read that")  # fmt: skip
+    alignment = for_series(alignment, series)
+    _clear(folder, series.name)
+    suffixes = (".xf", ".aln", *([".fid"] if alignment.tracks is not None else []))
+    named = {suffix: folder.series_file(series.name, suffix) for suffix in suffixes}
+    files = {".json": folder.alignment_record(series.name), **named, ".star": folder.series_star(series.name)}
+    losses = {suffix: write_alignment(file, alignment, series) for suffix, file in files.items()}
+    written = [file for file in folder.result_files(series.name) if file.is_file()]
+    SeriesState.done(fingerprint, folder.root, written).write(folder.state_file(series.name))
+    return {suffix: lost for suffix, lost in losses.items() if lost}
+
+
+def write_series_failure(folder: OutputFolder, series_name: str, reason: str) -> None:
+    """Record why a series failed; earlier results of it are removed, because they are not those of this run.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    _clear(folder, series_name)
+    SeriesState(failure=reason).write(folder.state_file(series_name))
+
+
+def _clear(folder: OutputFolder, series_name: str) -> None:
+    """Make the folders of a series and remove its earlier results; until it has new ones, its state says so."""
+    folder.series_folder(series_name).mkdir(parents=True, exist_ok=True)
+    folder.series_star(series_name).parent.mkdir(exist_ok=True)
+    SeriesState(failure="not finished").write(folder.state_file(series_name))
+    for file in folder.result_files(series_name):
+        file.unlink(missing_ok=True)
+
+
+def remove_tables(folder: OutputFolder) -> None:
+    """Remove the global tables of an earlier run, which would not fit the series from now on."""
+    folder.aligned_star.unlink(missing_ok=True)
+    folder.failed_star.unlink(missing_ok=True)
+
+
+def write_tables(folder: OutputFolder, dataset: Dataset, aligned: Collection[str], failures: Mapping[str, str]) -> None:
+    """Write the global tables, in place of earlier ones. A table without a series is not written.
+
+    Parameters
+    ----------
+    folder
+        Output folder, with the results of every series in it.
+    dataset
+        The input, which gives the order, the columns and further tables.
+    aligned
+        Names of the series that were aligned.
+    failures
+        Series name to the reason why it was not.
+
+    Raises
+    ------
+    OSError
+        If a table cannot be written.
+    """
+    remove_tables(folder)
+    folder.root.mkdir(parents=True, exist_ok=True)
+    rows = {series.name: {**series.columns, NAME: series.name} for series in dataset}
+    if failed := [name for name in (*rows, *dataset.failed) if name in failures]:
+        unread = {name: {**columns, NAME: name} for name, columns in dataset.failed_columns.items()}
+        write_star(folder.failed_star, {GLOBAL: _failed_table({**unread, **rows}, failed, failures)})
+    if good := [row for name, row in rows.items() if name in aligned]:
+        table = global_table(good, _as_written(folder, dataset))
+        write_star(folder.aligned_star, {GLOBAL: table, **dataset.extra_blocks})
+
+
+def _failed_table(rows: Mapping[str, Mapping[str, str]], names: Collection[str], failures: Mapping[str, str]) -> Table:
+    """Table of series that failed, with the columns of the input, so that it can be given as input again."""
+    listed = [rows.get(name, {NAME: name}) for name in names]
+    columns = dict.fromkeys(column for row in listed for column in row)
+    return Table.from_rows(
+        [
+            {column: row.get(column, "") for column in columns} | {REASON_COLUMN: _one_line(failures[name])}
+            for name, row in zip(names, listed, strict=True)
+        ]
+    )
+
+
+def _one_line(reason: str) -> str:
+    """Return a text as a cell of a STAR file can hold it."""
+    return " ".join(reason.split()).replace('"', "'")
+
+
+def _as_written(folder: OutputFolder, dataset: Dataset) -> str:
+    """Output folder as it stands in the tables: relative to the project that the images are named from.
+
+    RELION looks for everything from there, and it is the working folder where the input does not tell. For a folder
+    outside of the project it is the whole path.
+    """
+    found = (project_folder(series) for series in dataset)
+    project = next((root for root in found if root is not None), Path()).resolve()
+    root = folder.root.resolve()
+    return (root.relative_to(project) if root.is_relative_to(project) else root).as_posix()
+
+
+def project_folder(series: TiltSeries) -> Path | None:
+    """Return the folder that the names of a series' images are relative to; None if they do not tell."""
+    for tilt in series.tilts:
+        name = Path(ImageName.parse(tilt.columns[IMAGE]).path) if IMAGE in tilt.columns else None
+        file = image_file(tilt.image)
+        if name and file and not name.is_absolute() and file.parts[-len(name.parts) :] == name.parts:
+            return Path(*file.parts[: -len(name.parts)])
+    return None

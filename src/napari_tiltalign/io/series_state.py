@@ -1,0 +1,66 @@
+"""What became of every series in an output folder, so that a run that was cut short can go on where it was.
+
+Beside the results of a series lies ``state.json``, written last. It holds the fingerprint of what was done and a
+checksum of every file, so "done" is something that can be verified and need not be believed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Self
+
+from napari_tiltalign.io.files import sha256_of, write_atomic
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesState:
+    """What became of a series.
+
+    Attributes
+    ----------
+    fingerprint
+        Digest of the input and of what was done with it; empty if it failed.
+    failure
+        Why it failed; empty if it is done.
+    checksums
+        SHA-256 of its files, by path relative to the output folder.
+    """
+
+    fingerprint: str = ""
+    failure: str = ""
+    checksums: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+
+    @classmethod
+    def done(cls, fingerprint: str, root: Path, files: Iterable[Path]) -> Self:
+        """State of a series whose files in the output folder `root` are complete."""
+        return cls(fingerprint, "", {file.relative_to(root).as_posix(): sha256_of(file) for file in files})
+
+    def is_intact(self, root: Path) -> bool:
+        """Whether the series is done, and all its files in the output folder are still as they were written."""
+        if self.failure or not self.checksums:
+            return False
+        try:
+            return all(sha256_of(root / name) == digest for name, digest in self.checksums.items())
+        except OSError:
+            return False
+
+    def write(self, path: Path) -> None:
+        """Write the state to a file."""
+        state = {"fingerprint": self.fingerprint, "failure": self.failure, "checksums": dict(self.checksums)}
+        write_atomic(path, json.dumps(state, indent=1, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        """Read a state; None if there is none or it cannot be understood, because then nothing is known."""
+        try:
+            state = json.loads(path.read_text(encoding="utf-8"))
+            checksums = {str(name): str(digest) for name, digest in state["checksums"].items()}
+            return cls(str(state["fingerprint"]), str(state["failure"]), checksums)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
