@@ -1,1 +1,67 @@
-"""Tilt-series alignment for cryo-electron tomography."""
+"""Tilt-series alignment for cryo-electron tomography.
+
+The names listed here are the package's public face; each is imported when it is first used, so that neither napari's
+start nor ``--help`` waits for what it does not need.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_tiltalign.api import align, read, read_alignment, write, write_alignment
+    from napari_tiltalign.errors import TiltAlignError
+    from napari_tiltalign.methods.fiducial import Fiducial
+    from napari_tiltalign.model import Alignment, Dataset, TiltSeries, Tracks
+    from napari_tiltalign.quality.difference import difference
+    from napari_tiltalign.simulate import Simulation
+
+__all__ = [
+    "Alignment",
+    "Dataset",
+    "Fiducial",
+    "Simulation",
+    "TiltAlignError",
+    "TiltSeries",
+    "Tracks",
+    "align",
+    "difference",
+    "read",
+    "read_alignment",
+    "write",
+    "write_alignment",
+]
+
+_HOME = {
+    "Alignment": "model",
+    "Dataset": "model",
+    "Fiducial": "methods.fiducial",
+    "Simulation": "simulate",
+    "TiltAlignError": "errors",
+    "TiltSeries": "model",
+    "Tracks": "model",
+    "align": "api",
+    "difference": "quality.difference",
+    "read": "api",
+    "read_alignment": "api",
+    "write": "api",
+    "write_alignment": "api",
+}
+"""Where each public name lives. None may be called like a module of this package, which would take its place."""
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("napari-tiltalign")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})
