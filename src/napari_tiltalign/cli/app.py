@@ -1,0 +1,141 @@
+"""The program: its commands, and what its exit code says."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from types import FrameType
+from typing import Annotated, Any
+
+import pydantic
+from cyclopts import App, CycloptsError, Group, Parameter
+
+from napari_tiltalign.cli.align import align_app
+from napari_tiltalign.cli.exit_codes import EXPECTED, ExitCode, exit_code_of
+from napari_tiltalign.cli.options import explain
+from napari_tiltalign.errors import Cancelled
+from napari_tiltalign.methods.base import MethodOptions
+
+HELP = """Align tilt series of cryo-electron tomography.
+
+Exit codes: 0 all good, 1 wrong usage, 2 some series failed, 3 all failed, 4 stopped, 5 environment (disk, permissions,
+missing program).
+"""
+
+_COMMANDS = {
+    "convert": ("convert", "Convert an alignment to another format and list what that cannot hold."),
+    "simulate": ("simulation", "Simulate tilt series as a RELION project, with the true alignments beside it."),
+    "demo": ("simulation", "Simulate a small RELION project, align it and say how far from the truth it is."),
+}
+"""Commands that are imported when they are called: where they are and what they do."""
+
+_DEBUG = Parameter(
+    negative="", show_default=False, help="Show where an error arose.", group=Group("Program", sort_key=20)
+)
+
+
+def main(tokens: Sequence[str] | None = None) -> int:
+    """Run the program.
+
+    Parameters
+    ----------
+    tokens
+        Its arguments; those of the process if None.
+
+    Returns
+    -------
+    int
+        The exit code; see `ExitCode`.
+    """
+    arguments = list(sys.argv[1:] if tokens is None else tokens)
+    try:
+        with _stopped_by_sigterm():
+            return int(_build(arguments).meta(arguments) or ExitCode.GOOD)
+    except EXPECTED as error:  # before a command was reached
+        return _tell(error)
+
+
+def _build(arguments: Sequence[str]) -> App:
+    """Build the program. The methods are imported only for the command that needs them."""
+    app = App(
+        name="napari-tiltalign",
+        help=HELP,
+        version=lambda: version("napari-tiltalign"),
+        result_action="return_value",
+        print_error=False,
+        exit_on_error=False,
+        suppress_keyboard_interrupt=False,
+    )
+    app.command(align_app(with_methods="align" in arguments))
+    for name, (where, text) in _COMMANDS.items():
+        app.command(f"napari_tiltalign.cli.{where}:{name}", name=name, help=text)
+
+    app.meta.suppress_keyboard_interrupt = False
+
+    @app.meta.default
+    def run(
+        *arguments: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+        debug: Annotated[bool, _DEBUG] = False,
+    ) -> int:
+        try:
+            return int(app(arguments) or ExitCode.GOOD)
+        except EXPECTED as error:
+            return _tell(error, debug=debug)
+        except Exception:  # a bug: nothing must be hidden
+            traceback.print_exc()
+            print("This is an error of the program. Please report it with the lines above.", file=sys.stderr)
+            return ExitCode.ALL_FAILED
+
+    return app
+
+
+def _tell(error: BaseException, *, debug: bool = False) -> ExitCode:
+    """Print an error for the user and return the exit code."""
+    if debug:
+        traceback.print_exception(error)
+    print(_message(error), file=sys.stderr)
+    return exit_code_of(error)
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, (Cancelled, KeyboardInterrupt)):
+        return "Stopped. What was done is kept."
+    if isinstance(error, CycloptsError):
+        text = _usage_problem(error)
+        command = " ".join(["napari-tiltalign", *(error.command_chain or ())])
+        return f"Error: {text}\nSee {command} --help."
+    if isinstance(error, MemoryError):
+        return "Error: not enough memory"
+    return f"Error: {error}"
+
+
+def _usage_problem(error: CycloptsError) -> str:
+    """Say what is wrong with the command line in terms of its flags."""
+    options: Any = error.argument.hint if error.argument else None
+    cause = error.__cause__
+    if isinstance(cause, pydantic.ValidationError) and isinstance(options, type) and issubclass(options, MethodOptions):
+        return explain(cause, options)
+    error.verbose = False
+    return str(error)
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM (a scheduler's time limit) stop the program like Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,50 @@
+"""Flags out of options classes, so that the command line cannot disagree with Python, the forms and the JSON record."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import pydantic
+from cyclopts import Parameter
+
+from napari_tiltalign.methods.base import MethodOptions
+
+
+def flag_names(options: type[MethodOptions]) -> dict[str, str]:
+    """Return the flag of every option: its field name with dashes, unless the field carries a ``flag`` of its own.
+
+    Raises
+    ------
+    TypeError
+        If a field's flag is not text that begins with two dashes.
+    """
+    return {name: _flag(name, field.json_schema_extra) for name, field in options.model_fields.items()}
+
+
+def _flag(name: str, extra: Any) -> str:
+    flag = extra.get("flag") if isinstance(extra, dict) else None
+    if flag is None:
+        return "--" + name.replace("_", "-")
+    if not (isinstance(flag, str) and flag.startswith("--")):
+        raise TypeError(f"option {name}: flag must be text that begins with two dashes, not {flag!r}")
+    return flag
+
+
+def flags_annotation(options: type[MethodOptions]) -> Any:
+    """Return the type annotation that makes cyclopts offer every option as a flag of its own."""
+    names = {name: flag.removeprefix("--") for name, flag in flag_names(options).items()}
+    return Annotated[options, Parameter(name="*", name_transform=lambda name: names.get(name, name))]
+
+
+def explain(error: pydantic.ValidationError, options: type[MethodOptions]) -> str:
+    """Say what is wrong with the values of the flags, one line for each."""
+    flags = flag_names(options)
+    lines = []
+    for problem in error.errors(include_url=False):
+        message = problem["msg"].removeprefix("Value error, ")
+        if not problem["loc"]:  # about several options together
+            lines.append(message)
+            continue
+        name = str(problem["loc"][0])
+        lines.append(f"{flags.get(name, name)} {problem['input']}: {message[:1].lower()}{message[1:]}")
+    return "\n".join(lines)

@@ -1,0 +1,316 @@
+"""The command line: its flags come from the options classes, and its exit codes are a contract."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+
+from fake_method import Nudge, NudgeMethod
+from napari_tiltalign.cli import main
+from napari_tiltalign.cli.align import align_app
+from napari_tiltalign.cli.options import flag_names
+from napari_tiltalign.cli.watching import plain
+from napari_tiltalign.io import read
+from napari_tiltalign.io.convert import read_alignment
+from napari_tiltalign.io.record import read_record
+from napari_tiltalign.methods.base import MethodOptions, methods
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def star(write_project: Callable[..., Path]) -> Path:
+    return write_project("TS_01", "unlucky_02")
+
+
+@pytest.fixture
+def out(star: Path) -> Path:
+    return star.parent / "out"
+
+
+def align(star: Path, out: Path, *flags: str) -> int:
+    return main(["align", "nudge", str(star), "--output", str(out), *flags])
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ([], ["align", "convert", "simulate", "demo", "Exit codes"]),
+        (["align"], ["nudge", "For tests only."]),
+        (["align", "nudge"], ["--nudge-nm", "How far every image is shifted, nm", "--only", "--resume", "INPUT"]),
+        (["convert"], ["ALIGNMENT", "OUT", "--like", "--pixel-size-angst"]),
+        (["simulate"], ["--scenario", "--seed", "--n-series", "nanometres"]),
+        (["demo"], ["--output"]),
+    ],
+)
+def test_help(nudge: NudgeMethod, capsys: Capture, command: list[str], words: list[str]) -> None:
+    assert main([*command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    for word in (*words, "--debug"):
+        assert word in shown
+
+
+def test_version(capsys: Capture) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == version("napari-tiltalign")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from napari_tiltalign.cli import main; main(['--help']);"
+        "print('IMPORTED', *(name for name in sys.modules if '.' not in name))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported = done.stdout.split("IMPORTED")[1].split()
+    assert not {"numba", "pandas", "scipy", "skimage", "mrcfile", "starfile", "napari", "qtpy"} & set(imported)
+
+
+def test_all_good(nudge: NudgeMethod, star: Path, out: Path, capsys: Capture) -> None:
+    assert align(star, out) == 0
+    shown = capsys.readouterr()
+    first, *_ = lines = shown.out.splitlines()
+    assert first.startswith("TS_01: 1 tracks, 4 of 5 views, residual 0.25 px, axis 85.00 deg, ")
+    assert first.endswith("flags view_not_aligned")
+    assert "2 of 2 series aligned" in lines
+    assert any(line.startswith(".star cannot hold: magnification, up to ") for line in lines)
+    assert shown.err == ""
+
+
+def test_flags_become_options_and_are_recorded(nudge: NudgeMethod, star: Path, out: Path) -> None:
+    assert align(star, out, "--nudge-nm", "2.5", "--no-with-tracks") == 0
+    record = read_record(out / "external/TS_01/alignment.json")
+    assert record.provenance.options == Nudge(amount_nm=2.5, with_tracks=False).model_dump()
+    assert record.geometry.shift_yx_angst[0].tolist() == [25.0, 25.0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "exit_code", "message"),
+    [
+        (["--nudge-nm", "1000"], 1, "--nudge-nm 1000: input should be less than or equal to 100"),
+        (["--nudge-nm", "nan"], 1, "--nudge-nm nan: input should be a finite number"),
+        (["--trouble", "much"], 1, "--trouble much: "),
+        (["--frobnicate"], 1, "Unknown option: --frobnicate"),
+        (["--pixel-size-angst", "-3"], 1, "--pixel-size-angst"),
+        (["--tilt-angles", "angles.txt"], 1, "--tilt-angles is for stacks"),
+        (["--only", "TS_7"], 1, "no tilt series named TS_7; there are TS_01, unlucky_02"),
+        (["--resume", "--overwrite"], 1, "give one of them"),
+        (["--trouble", "fails"], 2, ""),
+        (["--trouble", "bug"], 2, "ZeroDivisionError"),
+        (["--trouble", "fails", "--only", "unlucky_02"], 3, ""),
+        (["--trouble", "stops"], 4, "Stopped. What was done is kept."),
+        (["--trouble", "killed"], 4, "Stopped. What was done is kept."),
+    ],
+)
+def test_exit_code(
+    nudge: NudgeMethod,
+    star: Path,
+    out: Path,
+    capsys: Capture,
+    caplog: pytest.LogCaptureFixture,
+    flags: list[str],
+    exit_code: int,
+    message: str,
+) -> None:
+    assert align(star, out, *flags) == exit_code
+    error = capsys.readouterr().err
+    assert message in error + caplog.text
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["align", "nudge", "x.star"], "--output"),
+        (["align", "nudge"], "INPUT"),
+        (["align", "no-such-method", "x.star", "--output", "out"], "no-such-method"),
+        (["no-such-command"], "no-such-command"),
+        (["align", "nudge", "missing.star", "--output", "out"], "missing.star"),
+        (["convert", "missing.xf", "out.star"], "missing.xf"),
+        (["simulate", "out", "--scenario", "no-such"], "no-such"),
+        (["simulate", "out", "--tilt-min-deg", "70"], "tilts must run upwards"),
+    ],
+)
+def test_wrong_usage(
+    nudge: NudgeMethod,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("Error: ")
+    assert message in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_output_that_cannot_be_written_is_the_environments_fault(
+    nudge: NudgeMethod, star: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert align(star, tmp_path / "file" / "out") == 5
+    assert "Not a directory" in capsys.readouterr().err
+
+
+def test_debug_shows_where_an_error_arose(nudge: NudgeMethod, star: Path, out: Path, capsys: Capture) -> None:
+    assert align(star, out, "--only", "TS_7", "--debug") == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_bug_outside_of_the_series_is_shown(
+    nudge: NudgeMethod, star: Path, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def slip(*arguments: object, **options: object) -> None:
+        raise ZeroDivisionError("a slip")
+
+    monkeypatch.setattr("napari_tiltalign.batch.align_dataset", slip)
+    assert align(star, out) == 3
+    error = capsys.readouterr().err
+    assert "Traceback" in error
+    assert "Please report it" in error
+
+
+def test_existing_results(nudge: NudgeMethod, star: Path, out: Path, capsys: Capture) -> None:
+    assert align(star, out) == 0
+    assert align(star, out) == 1
+    nudge.aligned.clear()
+    capsys.readouterr()
+    assert align(star, out, "--resume") == 0
+    assert nudge.aligned == []
+    assert "kept from an earlier run" in capsys.readouterr().out
+    assert align(star, out, "--overwrite", "--only", "TS_01") == 0
+    assert nudge.aligned == ["TS_01"]
+
+
+def test_stack_with_what_its_files_do_not_say(nudge: NudgeMethod, tmp_path: Path) -> None:
+    with mrcfile.new(tmp_path / "TS.st", np.ones((3, 6, 8), np.float32)) as stack:
+        stack.set_image_stack()
+    (tmp_path / "angles.txt").write_text("-20\n0\n20\n")
+    overrides = ["--pixel-size-angst", "2", "--tilt-axis-deg", "-85", "--tilt-angles", str(tmp_path / "angles.txt")]
+    assert align(tmp_path / "TS.st", tmp_path / "out", *overrides) == 0
+    record = read_record(tmp_path / "out/external/TS/alignment.json")
+    assert (record.pixel_size_angst, record.axis_deg) == (2.0, -85.0)
+    np.testing.assert_array_equal(record.geometry.y_tilt_deg, [-20.0, 0.0, 20.0])
+
+
+@pytest.mark.parametrize("name", list(methods()))
+def test_defaults_on_the_command_line_are_those_in_python(name: str) -> None:
+    command, bound, *_ = align_app().parse_args([name, "x.star", "--output", "out"], print_error=False)
+    bound = inspect.signature(command).bind(*bound.args, **bound.kwargs)
+    bound.apply_defaults()
+    assert bound.arguments["options"] == methods()[name].Options()
+
+
+@pytest.mark.parametrize("name", list(methods()))
+def test_every_option_of_a_method_is_a_flag_with_help(name: str, capsys: Capture) -> None:
+    assert main(["align", name, "--help"]) == 0
+    shown = capsys.readouterr().out
+    for option, flag in flag_names(methods()[name].Options).items():
+        assert flag in shown
+        assert methods()[name].Options.model_fields[option].description
+
+
+def test_flag_of_the_contract() -> None:
+    assert flag_names(methods()["fiducial"].Options)["diameter_nm"] == "--fiducial-diameter-nm"
+
+
+def test_flags_must_look_like_flags() -> None:
+    from pydantic import Field
+
+    class Odd(MethodOptions):
+        size: float = Field(1.0, json_schema_extra={"flag": "size"})
+
+    with pytest.raises(TypeError, match="begins with two dashes"):
+        flag_names(Odd)
+
+
+def test_names_cannot_play_tricks_on_the_terminal() -> None:
+    assert plain("TS\x1b[2J\n01") == "TS [2J 01"
+
+
+@pytest.fixture
+def record(nudge: NudgeMethod, star: Path, out: Path) -> Path:
+    assert align(star, out) == 0
+    return out / "external/TS_01/alignment.json"
+
+
+@pytest.mark.parametrize("suffix", [".star", ".xf", ".aln", ".json", ".fid"])
+def test_convert(record: Path, star: Path, tmp_path: Path, capsys: Capture, suffix: str) -> None:
+    capsys.readouterr()
+    target = tmp_path / f"TS_01{suffix}"
+    assert main(["convert", str(record), str(target), "--like", str(star), "--series", "TS_01"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"{target}: TS_01, 4 of 5 views")
+    assert ("not in it: magnification" in shown) == (suffix == ".star")
+    if suffix != ".fid":
+        found = read_alignment(target, read(star)["TS_01"])
+        assert abs(found.geometry.shift_yx_angst[:4] - 10.0).max() < 0.1
+
+
+def test_convert_takes_the_series_that_the_file_is_called_after(record: Path, star: Path, tmp_path: Path) -> None:
+    xf = record.parent / "TS_01.xf"
+    assert main(["convert", str(xf), str(tmp_path / "a.aln"), "--like", str(star)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "--like"),
+        (["--like", "PROJECT"], "lists TS_01, unlucky_02; say which one is meant (--series NAME)"),
+        (["--like", "PROJECT", "--series", "TS_9"], "no tilt series named TS_9"),
+    ],
+)
+def test_convert_asks_for_what_it_needs(
+    record: Path, star: Path, tmp_path: Path, capsys: Capture, flags: list[str], message: str
+) -> None:
+    flags = [str(star) if flag == "PROJECT" else flag for flag in flags]
+    assert main(["convert", str(record), str(tmp_path / "x.star"), *flags]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_convert_does_not_replace_the_angles_of_a_stack(
+    record: Path, star: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    nominal = tmp_path / "TS.rawtlt"
+    nominal.write_text("precious")
+    arguments = ["convert", str(record), str(tmp_path / "TS.xf")]
+    like = ["--like", str(star), "--series", "TS_01"]
+    for flags, message in ((like, "would be replaced"), (["--overwrite"], "would be taken for the nominal angles")):
+        assert main([*arguments, *flags]) == 1
+        assert f"{nominal} {message}" in capsys.readouterr().err
+    assert nominal.read_text() == "precious"
+    assert main([*arguments, *like, "--overwrite"]) == 0
+
+
+def test_convert_does_not_replace_its_own_input(record: Path, capsys: Capture) -> None:
+    assert main(["convert", str(record), str(record), "--overwrite"]) == 1
+    assert "is what is to be converted" in capsys.readouterr().err
+
+
+SMALL = ["--image-rows-px", "64", "--image-columns-px", "80", "--tilt-step-deg", "30", "--texture", "none",
+         "--n-beads", "3"]  # fmt: skip
+
+
+def test_simulate(tmp_path: Path, capsys: Capture) -> None:
+    folder = tmp_path / "simulated"
+    assert main(["simulate", str(folder), "--scenario", "sparse", "--n-series", "2", *SMALL]) == 0
+    dataset = read(folder / "tilt_series.star")
+    assert [series.name for series in dataset] == ["SIM_sparse_01", "SIM_sparse_02"]
+    assert dataset.series[0].image_shape_yx == (64, 80)
+    truth = read_record(folder / "truth" / "SIM_sparse_02.json")
+    assert truth.tilt_ids == dataset["SIM_sparse_02"].tilt_ids
+    options = truth.provenance.options
+    assert (options["seed"], options["n_beads"], options["tilt_step_deg"]) == (102, 3, 30.0)
+    assert main(["simulate", str(folder), *SMALL]) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert main(["simulate", str(folder), "--overwrite", *SMALL]) == 0
