@@ -203,8 +203,8 @@ def solve(bundle: Bundle, start: Estimate, *, max_iterations: int = 20, toleranc
                 break
             damping = max(damping * 10, 1e-4)
         else:
-            # no damping helps any more: this is the minimum to machine precision
-            converged = bool(np.isfinite(current_cost))
+            # if steps exist but none helps any more, this is the minimum to machine precision
+            converged = candidate is not None and bool(np.isfinite(current_cost))
             break
         gain, current, current_cost, damping = current_cost - cost, candidate, cost, max(damping / 5, 1e-9)
         converged = gain < tolerance

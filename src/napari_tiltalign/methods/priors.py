@@ -22,6 +22,7 @@ from scipy.optimize import minimize
 from napari_tiltalign.geometry import FloatArray, frozen_array
 
 _JITTER = 1e-12
+_SAME_TILT_DEG = 0.1
 _HYPER_SD = np.array([1.5, 1.5, 0.7])
 """Standard deviations of the log-normal hyper-prior: independent, smooth, length."""
 
@@ -188,6 +189,7 @@ def default_priors(nominal_tilt_deg: FloatArray, axis_deg: float, axis_sd_deg: f
 
 
 def tilt_step_deg(nominal_tilt_deg: FloatArray) -> float:
-    """Median distance between neighbouring tilts, at least 0.1 degrees."""
+    """Median distance between neighbouring tilts, degrees; images at the same tilt (within 0.1 deg) count as one."""
     gaps = np.diff(np.sort(nominal_tilt_deg))
-    return max(float(np.median(gaps)), 0.1) if gaps.size else 1.0
+    gaps = gaps[gaps > _SAME_TILT_DEG]
+    return float(np.median(gaps)) if gaps.size else 1.0
