@@ -18,7 +18,7 @@ from napari_tiltalign.methods.learned_model import DETAILS_KEY, LearnedModel
 from napari_tiltalign.methods.posterior import determination
 from napari_tiltalign.methods.priors import ViewPriors, default_priors
 from napari_tiltalign.methods.projection import SHIFT_Y, geometry_from_views, view_matrices
-from napari_tiltalign.methods.resolve import SolvedTracks, solve_tracks, track_statistics
+from napari_tiltalign.methods.resolve import SolvedTracks, solve_tracks, suspect_tracks, track_statistics
 from napari_tiltalign.model import Alignment, Flag, Provenance, State, TiltSeries, Tracks
 
 _FAR_FROM_NOMINAL_DEG = 5.0
@@ -92,6 +92,7 @@ def alignment_from(run: BeadRun, *, axis_turned: bool) -> Alignment:
             "working_binning": run.factor,
             "diameters_nm": [d * run.factor * series.pixel_size_angst / 10.0 for d in run.found.diameters_px],
             "candidates_per_view": _candidates(run),
+            "suspect_tracks": suspect_tracks(solved.tracks),
             DETAILS_KEY: model.to_details(),
         },
         provenance=Provenance(method="fiducial", options=run.options.model_dump(), version=version("napari-tiltalign")),
@@ -196,6 +197,8 @@ def _flags(run: BeadRun, alignment: Alignment, solved: SolvedTracks, axis_turned
         flags.append(Flag("hand_undetermined", "the axis was searched for; check the hand against a known series"))
     if max((len(v.beads) for v in run.found.views if v is not None), default=0) >= MOST_BEADS_PER_VIEW:
         flags.append(Flag("too_many_candidates", f"{MOST_BEADS_PER_VIEW} in a view; check the bead diameter"))
+    if suspects := suspect_tracks(solved.tracks):
+        flags.append(Flag("suspect_tracks", f"tracks {', '.join(map(str, suspects))}"))
     if not solved.solution.converged:
         flags.append(Flag("not_converged"))
     shift = np.abs(alignment.geometry.shift_yx_angst) / series.pixel_size_angst / np.array(series.image_shape_yx)

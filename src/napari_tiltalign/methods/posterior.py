@@ -27,7 +27,7 @@ class Posterior:
         Shape (n, 5, n, 5): covariance of the view parameters. Shifts are relative to the mean of all points (inner
         constraints, Baarda 1973), so that no view is singled out as exact.
     points_zyx
-        Shape (p, 3, 3).
+        Shape (p, 3, 3), also relative to the mean of all points.
     prediction
         Shape (k, 2, 2): covariance of the predicted position of every observation.
     leave_out_yx
@@ -69,6 +69,11 @@ def posterior(bundle: Bundle, solution: Solution) -> Posterior:
     coupling[system.active] = cross
     spread = bv.reshape(-1, p, 3)
     points = v_inverse - np.einsum("apx,apy->pxy", spread, cross)
+    # Cov(t, t) of the mean t of all points and Cov(x, t): V^-1 / p, plus the part that comes from the views
+    mean_bv = spread.mean(axis=1)
+    centre = v_inverse.sum(axis=0) / p**2 + mean_bv.T @ solved @ mean_bv
+    with_centre = v_inverse / p + np.einsum("apx,ay->pxy", spread, solved @ mean_bv)
+    relative_points = points - with_centre - with_centre.transpose(0, 2, 1) + centre
 
     views4, coupling4 = views.reshape(n, 5, n, 5), coupling.reshape(n, 5, p, 3)
     view, point = observations.view, observations.point
@@ -82,11 +87,8 @@ def posterior(bundle: Bundle, solution: Solution) -> Posterior:
     )
     gain = np.eye(2) - prediction * system.precision[:, None, None]
     leave_out = np.linalg.solve(gain, solution.residual_yx[:, :, None])[:, :, 0]
-    centre_cross = coupling.mean(axis=1)
-    # Cov(t, t) of the mean t of all points: V^-1 / p^2 summed, plus the part that comes from the views
-    mean_bv = spread.sum(axis=1) / p
-    centre = v_inverse.sum(axis=0) / p**2 + mean_bv.T @ solved @ mean_bv
-    return Posterior(_relative_to_points(bundle, estimate, views4, centre_cross, centre), points, prediction, leave_out)
+    relative_views = _relative_to_points(bundle, estimate, views4, coupling.mean(axis=1), centre)
+    return Posterior(relative_views, relative_points, prediction, leave_out)
 
 
 def _relative_to_points(

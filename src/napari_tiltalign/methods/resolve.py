@@ -23,6 +23,9 @@ from napari_tiltalign.methods.projection import (
 )
 from napari_tiltalign.model import Alignment, Tracks, Uncertainty
 
+SUSPECT_FACTOR = 2.5
+"""A track with more than this many times the noise of a typical one is suspect."""
+
 _LEAST_PER_VIEW = 2
 """With fewer observations a view's shift would rest on a single point."""
 
@@ -245,6 +248,24 @@ def _updated(
         weight=weight,
         sd_px=sd,
     )
+
+
+def suspect_tracks(tracks: Tracks) -> list[int]:
+    """Ids of tracks that are followed much less exactly than the others, worst first.
+
+    The learned noise of a track tells a bead from what only seemed one: a link between touching beads, dirt, a
+    protein. Good tracks lie within a factor of 1.6 of the typical one; beyond `SUSPECT_FACTOR` a track is suspect.
+    """
+    used = tracks.used & np.isfinite(tracks.sd_px)
+    relative = np.zeros(tracks.n_tracks)
+    scaled = np.full(tracks.n_observations, np.nan)
+    for view in np.unique(tracks.tilt[used]):
+        own = used & (tracks.tilt == view)
+        scaled[own] = tracks.sd_px[own] / np.median(tracks.sd_px[own])
+    for track in np.unique(tracks.track[used]):
+        relative[track] = np.median(scaled[used & (tracks.track == track)])
+    worst_first = np.argsort(-relative, kind="stable")
+    return [int(tracks.track_ids[t]) for t in worst_first if relative[t] > SUSPECT_FACTOR]
 
 
 def track_statistics(tracks: Tracks) -> dict[str, float]:

@@ -34,6 +34,7 @@ FLAG_MEANINGS: dict[str, str] = {
     "axis_far_from_nominal": "The tilt axis found is far from the nominal one.",
     "hand_undetermined": "The hand (the sign of the tilts and of z) cannot be told from positions alone.",
     "magnification_not_in_star": "Magnification was solved; STAR holds the best geometry without it.",
+    "suspect_tracks": "Some tracks fit much worse than the others: wrong or touching features, or no features at all.",
     "high_residual": "The residual is much larger than the measuring error; the specimen may have deformed.",
     "local_motion": "A model of local specimen motion lowers the cross-validated error and is stored.",
     "cpu_fallback": "The GPU could not be used; the work was done on the CPU.",
