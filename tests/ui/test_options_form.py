@@ -34,7 +34,7 @@ class Options(MethodOptions):
 
 @pytest.mark.parametrize("options", [Options, Simulation, *(m.Options for m in methods().values())])
 def test_the_default_form_gives_the_default_options(qapp, options):
-    assert OptionsForm(options()).options == options()
+    assert OptionsForm(options()).value == options()
 
 
 def limits() -> list[Any]:
@@ -53,7 +53,7 @@ def limits() -> list[Any]:
 def test_the_limits_can_be_set(qapp, options, name, value):
     form = OptionsForm(options())
     form[name].value = value
-    assert getattr(form.options, name) == value
+    assert getattr(form.value, name) == value
 
 
 def test_every_kind_has_its_widget_label_and_tooltip(qapp):
@@ -69,8 +69,8 @@ def test_shows_other_options_and_tells_once(qapp):
     told = []
     form.changed.connect(lambda: told.append(1))
     other = Options(size_nm=3.5, count=7, fast=False, kind="a", name="y")
-    form.options = other
-    assert form.options == other
+    form.value = other
+    assert form.value == other
     assert len(told) == 1
 
 
@@ -78,12 +78,12 @@ def test_values_that_do_not_go_together_are_explained(qapp):
     form = OptionsForm(Options())
     form["count"].value = 13
     with pytest.raises(BadInput, match="13 is unlucky in a hurry"):
-        _ = form.options
+        _ = form.value
 
 
 def test_options_of_another_class_are_refused(qapp):
     with pytest.raises(TypeError, match="a form for Options cannot show Simulation"):
-        OptionsForm(Options()).options = Simulation()
+        OptionsForm(Options()).value = Simulation()
 
 
 def test_numbers_without_limits_are_refused(qapp):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, get_args, get_origin
 
-from magicgui.widgets import CheckBox, ComboBox, Container, FloatSpinBox, LineEdit, SpinBox, Widget
+from magicgui.widgets import CheckBox, ComboBox, Container, FloatSpinBox, LineEdit, SpinBox
+from magicgui.widgets.bases import ValueWidget
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
@@ -18,7 +19,7 @@ _UNITS = {
 """Endings of field names to what a person reads."""
 
 
-class OptionsForm(Container[Widget]):
+class OptionsForm(Container[ValueWidget[Any]]):
     """A form that shows and gives back options of one class.
 
     Parameters
@@ -31,10 +32,10 @@ class OptionsForm(Container[Widget]):
         self._options_class = type(options)
         widgets = [field_widget(name, field) for name, field in self._options_class.model_fields.items()]
         super().__init__(widgets=widgets, labels=True)
-        self.options = options
+        self.value = options
 
     @property
-    def options(self) -> MethodOptions:
+    def value(self) -> MethodOptions:
         """The options that the form shows.
 
         Raises
@@ -48,17 +49,17 @@ class OptionsForm(Container[Widget]):
             problems = (f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors(include_url=False))
             raise BadInput("; ".join(problems)) from error
 
-    @options.setter
-    def options(self, options: MethodOptions) -> None:
+    @value.setter
+    def value(self, options: MethodOptions) -> None:
         if type(options) is not self._options_class:
             raise TypeError(f"a form for {self._options_class.__name__} cannot show {type(options).__name__}")
         with self.changed.blocked():
-            for widget in self:
-                widget.value = getattr(options, widget.name)
+            for name in self._options_class.model_fields:
+                self[name].value = getattr(options, name)
         self.changed.emit(self)
 
 
-def field_widget(name: str, field: FieldInfo) -> Widget:
+def field_widget(name: str, field: FieldInfo) -> ValueWidget[Any]:
     """Widget for one field of an options class.
 
     Parameters

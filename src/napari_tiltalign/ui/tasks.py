@@ -1,0 +1,106 @@
+"""Work off the GUI thread: with progress, with a way to stop, and with the answer back on the GUI thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from napari.qt.threading import create_worker
+from napari.utils import cancelable_progress
+from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
+
+from napari_tiltalign.errors import Cancelled
+from napari_tiltalign.methods.base import Progress
+
+T = TypeVar("T")
+
+_STEPS = 1000
+"""Resolution of progress bars."""
+
+
+class Task(QObject):
+    """A function that runs in a thread of napari's pool; its signals come on the GUI thread.
+
+    Exactly one of `done`, `failed` and `cancelled` is emitted at the end, and `finished` after it.
+
+    Parameters
+    ----------
+    function
+        What to run; it is given a `Progress` that raises `Cancelled` once the task was cancelled.
+    title
+        What is being done, for napari's activity dock; empty for work too short to be shown there.
+    """
+
+    progressed = Signal(float, str)
+    done = Signal(object)
+    failed = Signal(object)
+    cancelled = Signal()
+    finished = Signal()
+
+    def __init__(self, function: Callable[[Progress], Any], title: str = "") -> None:
+        super().__init__()
+        self._function = function
+        self._title = title
+        self._bar: cancelable_progress | None = None
+        self._last = (-1, "")
+        self._result: Any = None
+        self._error: Exception | None = None
+        self._worker = create_worker(self._work, _start_thread=False)
+        self._worker.finished.connect(self._on_finished)
+        self.progressed.connect(self._on_progress)
+
+    def start(self) -> None:
+        """Start running."""
+        if self._title:
+            self._bar = cancelable_progress(total=_STEPS, desc=self._title)
+        self._worker.start()
+
+    def cancel(self) -> None:
+        """Ask the function to stop; it does when it next reports progress."""
+        self._worker.quit()
+
+    def _work(self) -> None:
+        try:
+            self._result = self._function(self._progress)
+        except Exception as error:  # whatever it is, it belongs on the GUI thread
+            self._error = error
+
+    def _progress(self, fraction: float, message: str) -> None:
+        """Pass progress on to the GUI thread; called in the worker's thread."""
+        if self._worker.abort_requested:
+            raise Cancelled(f"{self._title or 'the work'} was cancelled")
+        now = (round(fraction * _STEPS), message)
+        if now != self._last:
+            self._last = now
+            self.progressed.emit(fraction, message)
+
+    def _on_progress(self, fraction: float, message: str) -> None:
+        if self._bar is None:
+            return
+        if self._bar.is_canceled:
+            self.cancel()
+        self._bar.set_description(f"{self._title}: {message}")
+        self._bar.update(max(0, round(fraction * _STEPS) - self._bar.n))
+
+    def _on_finished(self) -> None:
+        self._close_bar()
+        if self._error is None:
+            self.done.emit(self._result)
+        elif isinstance(self._error, Cancelled):
+            self.cancelled.emit()
+        else:
+            self.failed.emit(self._error)
+        self.finished.emit()
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def in_thread(work: Callable[[], T], done: Callable[[T], None], failed: Callable[[Exception], None]) -> None:
+    """Run a function in a thread and give its result, or its exception, to one of two functions on this thread."""
+    task = Task(lambda progress: work())
+    task.done.connect(done)
+    task.failed.connect(failed)
+    task.start()
