@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_tiltalign.errors import MethodFailed
 from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.images.prepare import ContrastImage
 from napari_tiltalign.methods.bundle import Bundle, Estimate, Observations, Solution
@@ -22,6 +23,8 @@ from napari_tiltalign.model import REJECTION_REASONS
 _SAME_BEAD = 0.3
 """Tracks nearer than this in over 90 % of their shared views are one bead, bead diameters."""
 
+_LEAST_VIEWS = 3
+_LEAST_PER_VIEW = 2
 _LEAST_SHARE_SEEN = 0.4
 _OUTLIER_WEIGHT = 0.25
 _MOST_OUTLIERS = 0.5
@@ -101,8 +104,8 @@ class Measurements:
         """Return the measurements of some of the points, renumbered."""
         number = np.cumsum(keep) - 1
         chosen = keep[self.point]
-        columns = {name: getattr(self, name)[chosen] for name in self.__dataclass_fields__}
-        return replace(Measurements(**columns), point=number[self.point[chosen]])
+        kept = _rows(self, np.flatnonzero(chosen))
+        return replace(kept, point=number[kept.point])
 
     def used(self) -> NDArray[np.intp]:
         """Indices of the measurements that are used."""
@@ -143,28 +146,28 @@ def refine(scene: Scene, linked: Constellation, priors: ViewPriors, sizes: Seque
         Priors of all n views, before learning.
     sizes
         Which of the diameters every detection of every view has.
+
+    Raises
+    ------
+    MethodFailed
+        If the beads do not tie three views together.
     """
-    joined = np.array(linked.joined)
-    least = 3 if len(joined) < 20 else 4
-    first = _from_links(linked, sizes)
-    first, points = _keep(first, linked.points_zyx, np.bincount(first.point, minlength=len(linked.points_zyx)) >= least)
+    least = 3 if len(linked.joined) < 20 else 4
+    first, points, joined = _tied(_from_links(linked, sizes), linked.points_zyx, least)
     start = _full(linked.views, points, len(linked.views), 0.3)
     current = _solve(scene, first, start, priors, joined)
 
     distinct = _distinct(scene, current, first)
     first, points = _keep(first, current.solution.estimate.points_zyx, distinct)
     estimate = _full(_all_views(current, linked.views), points, len(linked.views), 0.15)
-    found = measure(scene, estimate, joined, first)
-    used = np.bincount(found.point[found.used()], minlength=len(points)) >= least
-    found, points = _keep(found, points, used)
-    joined = _tied_views(found, joined)
+    found, points, joined = _tied(measure(scene, estimate, np.array(linked.joined), first), points, least)
     current = _solve(scene, found, replace(estimate, points_zyx=points), priors, joined)
 
     good = _consistent(scene, current) & (_share_seen(scene, current) > _LEAST_SHARE_SEEN)
     if not good.all():
         found, points = _keep(found, current.solution.estimate.points_zyx, good)
         views = _all_views(current, linked.views)
-        joined = _tied_views(found, joined)
+        found, points, joined = _tied(found, points, least)
         current = _solve(scene, found, _full(views, points, len(views), 0.15), priors, joined)
     return current
 
@@ -287,16 +290,33 @@ def _all_views(current: Refined, otherwise: FloatArray) -> FloatArray:
     return views
 
 
-def _tied_views(found: Measurements, joined: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Views with at least two used observations; with fewer the shift would rest on a single bead."""
-    counts = np.bincount(found.view[found.used()], minlength=int(joined.max()) + 1)
-    return joined[counts[joined] >= 2]
+def _tied(found: Measurements, points: FloatArray, least: int) -> tuple[Measurements, FloatArray, NDArray[np.intp]]:
+    """What can be solved together: beads seen in `least` views, in views that see two of them; and these views.
+
+    With fewer the shift of a view would rest on a single bead, or on none.
+    """
+    while True:
+        used = found.used()
+        in_view, of_point = np.bincount(found.view[used]), np.bincount(found.point[used], minlength=len(points))
+        tied, seen = in_view >= _LEAST_PER_VIEW, of_point >= least
+        if tied.sum() < _LEAST_VIEWS:
+            raise MethodFailed(
+                f"the beads found tie only {tied.sum()} views together, {_LEAST_VIEWS} are needed: {seen.sum()} beads "
+                f"are seen in {least} views or more; check the bead diameter, or align without beads"
+            )
+        if tied[np.unique(found.view[used])].all() and seen.all():
+            return found, points, np.flatnonzero(tied)
+        found = _rows(found, np.flatnonzero(np.isin(found.view, np.flatnonzero(tied))))
+        found, points = _keep(found, points, seen)
+
+
+def _rows(found: Measurements, chosen: NDArray[np.intp]) -> Measurements:
+    return Measurements(**{name: getattr(found, name)[chosen] for name in Measurements.__dataclass_fields__})
 
 
 def _solve(scene: Scene, found: Measurements, start: Estimate, priors: ViewPriors, joined: NDArray[np.intp]) -> Refined:
     """Learn priors and solve the joined views from the used measurements."""
-    in_joined = np.isin(found.view, joined)
-    found = Measurements(**{name: getattr(found, name)[in_joined] for name in Measurements.__dataclass_fields__})
+    found = _rows(found, np.flatnonzero(np.isin(found.view, joined)))
     used = found.used()
     number = np.full(len(start.views), -1)
     number[joined] = np.arange(len(joined))

@@ -28,8 +28,12 @@ from napari_tiltalign.methods.priors import default_priors
 from napari_tiltalign.model import Alignment, TiltSeries
 
 _SMALLEST_DIAMETER_PX = 3.0
-_HEIGHT_SD = 0.12
-"""Prior spread of the beads in z, parts of the larger side of the field."""
+_HEIGHT_SD = 0.3
+"""Prior spread of the beads in z, parts of the larger side of the field.
+
+Two faces 300 nm apart in a field of 512 nm are 0.3 from the middle. With a narrower prior the beads of one face are not
+linked from a view to the next; a wider one costs nothing.
+"""
 
 
 class Fiducial(MethodOptions):
@@ -111,7 +115,10 @@ def _align(series: TiltSeries, options: Fiducial, start: Alignment | None, progr
     progress(0.65, "localising beads and solving")
     priors = default_priors(scene.nominal_tilt_deg, linked.axis_deg)
     sizes = [np.zeros(0, dtype=int) if view is None else view.size for view in found.views]
-    refined = refine(scene, linked, priors, sizes)
+    try:
+        refined = refine(scene, linked, priors, sizes)
+    except MethodFailed as error:
+        raise MethodFailed(f"{series.name}: {error}") from error
     progress(0.95, "judging the result")
     turned = bool(abs(wrap_deg(linked.axis_deg - axis)) > 1.0)
     result = alignment_from(BeadRun(series, options, found, scene, linked, refined), axis_turned=turned)
