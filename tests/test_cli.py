@@ -12,10 +12,11 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 import pytest
+from cyclopts import App
 
 from fake_method import Nudge, NudgeMethod
 from napari_tiltalign.cli import main
-from napari_tiltalign.cli.align import align_app
+from napari_tiltalign.cli.align import add_methods
 from napari_tiltalign.cli.options import flag_names
 from napari_tiltalign.cli.watching import plain
 from napari_tiltalign.io import read
@@ -70,7 +71,18 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     imported = done.stdout.split("IMPORTED")[1].split()
-    assert not {"numba", "pandas", "scipy", "skimage", "mrcfile", "starfile", "napari", "qtpy"} & set(imported)
+    assert not {
+        "numpy",
+        "pydantic",
+        "numba",
+        "pandas",
+        "scipy",
+        "skimage",
+        "mrcfile",
+        "starfile",
+        "napari",
+        "qtpy",
+    } & set(imported)
 
 
 def test_all_good(nudge: NudgeMethod, star: Path, out: Path, capsys: Capture) -> None:
@@ -205,7 +217,9 @@ def test_stack_with_what_its_files_do_not_say(nudge: NudgeMethod, tmp_path: Path
 
 @pytest.mark.parametrize("name", list(methods()))
 def test_defaults_on_the_command_line_are_those_in_python(name: str) -> None:
-    command, bound, *_ = align_app().parse_args([name, "x.star", "--output", "out"], print_error=False)
+    app = App()
+    add_methods(app)
+    command, bound, *_ = app.parse_args([name, "x.star", "--output", "out"], print_error=False)
     bound = inspect.signature(command).bind(*bound.args, **bound.kwargs)
     bound.apply_defaults()
     assert bound.arguments["options"] == methods()[name].Options()

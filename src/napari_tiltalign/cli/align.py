@@ -16,21 +16,12 @@ from napari_tiltalign.errors import BadInput
 from napari_tiltalign.methods.base import Method, MethodOptions, methods
 
 _METHOD_GROUP = Group("Method", sort_key=5)
-HELP = "Align tilt series: align METHOD INPUT --output DIR."
 
 
-def align_app(*, with_methods: bool = True) -> App:
-    """Build the command and its sub-commands.
-
-    Parameters
-    ----------
-    with_methods
-        Whether to look the methods up, which imports them.
-    """
-    app = App(name="align", help=HELP)
-    for name, method in methods().items() if with_methods else ():
+def add_methods(app: App) -> None:
+    """Add a command for every method of the registry."""
+    for name, method in methods().items():
         app.command(_command(method), name=name, help=f"{method.title}. {method.summary}")
-    return app
 
 
 def _command(method: Method) -> Callable[..., int]:

@@ -10,16 +10,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 
-import pydantic
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from napari_tiltalign.cli.align import align_app
 from napari_tiltalign.cli.exit_codes import EXPECTED, ExitCode, exit_code_of
-from napari_tiltalign.cli.options import explain
 from napari_tiltalign.errors import Cancelled
-from napari_tiltalign.methods.base import MethodOptions
 
 HELP = """Align tilt series of cryo-electron tomography.
 
@@ -33,6 +29,8 @@ _COMMANDS = {
     "demo": ("simulation", "Simulate a small RELION project, align it and say how far from the truth it is."),
 }
 """Commands that are imported when they are called: where they are and what they do."""
+
+_ALIGN = "Align tilt series by one of the methods: align METHOD INPUT --output DIR."
 
 _DEBUG = Parameter(
     negative="", show_default=False, help="Show where an error arose.", group=Group("Program", sort_key=20)
@@ -61,7 +59,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
 
 
 def _build(arguments: Sequence[str]) -> App:
-    """Build the program. The methods are imported only for the command that needs them."""
+    """Build the program. The methods are looked up, which imports them, only for the command that needs them."""
     app = App(
         name="napari-tiltalign",
         help=HELP,
@@ -71,7 +69,12 @@ def _build(arguments: Sequence[str]) -> App:
         exit_on_error=False,
         suppress_keyboard_interrupt=False,
     )
-    app.command(align_app(with_methods="align" in arguments))
+    align = App(name="align", help=_ALIGN)
+    app.command(align)
+    if "align" in arguments:
+        from napari_tiltalign.cli.align import add_methods
+
+        add_methods(align)
     for name, (where, text) in _COMMANDS.items():
         app.command(f"napari_tiltalign.cli.{where}:{name}", name=name, help=text)
 
@@ -116,12 +119,10 @@ def _message(error: BaseException) -> str:
 
 def _usage_problem(error: CycloptsError) -> str:
     """Say what is wrong with the command line in terms of its flags."""
-    options: Any = error.argument.hint if error.argument else None
-    cause = error.__cause__
-    if isinstance(cause, pydantic.ValidationError) and isinstance(options, type) and issubclass(options, MethodOptions):
-        return explain(cause, options)
+    from napari_tiltalign.cli.options import explain
+
     error.verbose = False
-    return str(error)
+    return explain(error) or str(error)
 
 
 @contextmanager

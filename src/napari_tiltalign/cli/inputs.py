@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Group, Parameter, validators
 
-from napari_tiltalign.model import NOT_GIVEN, Dataset
+if TYPE_CHECKING:
+    from napari_tiltalign.model import Dataset
 
 _GROUP = Group("What the input does not say", sort_key=10)
 
@@ -35,6 +36,7 @@ class InputOptions:
     def read(self, path: Path) -> Dataset:
         """Read tilt series; see `napari_tiltalign.io.read`."""
         from napari_tiltalign.io import read  # numpy and the formats, which --help does not need
+        from napari_tiltalign.model import NOT_GIVEN
 
         return read(
             path,

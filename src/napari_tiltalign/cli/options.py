@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import pydantic
-from cyclopts import Parameter
+from cyclopts import CycloptsError, Parameter
+from pydantic import ValidationError
 
 from napari_tiltalign.methods.base import MethodOptions
 
@@ -36,11 +36,15 @@ def flags_annotation(options: type[MethodOptions]) -> Any:
     return Annotated[options, Parameter(name="*", name_transform=lambda name: names.get(name, name))]
 
 
-def explain(error: pydantic.ValidationError, options: type[MethodOptions]) -> str:
-    """Say what is wrong with the values of the flags, one line for each."""
+def explain(error: CycloptsError) -> str:
+    """Say which flags have values that an options class refuses, one line for each; empty if the error is another."""
+    options = error.argument.hint if error.argument else None
+    cause = error.__cause__
+    if not (isinstance(cause, ValidationError) and isinstance(options, type) and issubclass(options, MethodOptions)):
+        return ""
     flags = flag_names(options)
     lines = []
-    for problem in error.errors(include_url=False):
+    for problem in cause.errors(include_url=False):
         message = problem["msg"].removeprefix("Value error, ")
         if not problem["loc"]:  # about several options together
             lines.append(message)
