@@ -17,7 +17,7 @@ def noisy(seed: int, shape: tuple[int, int] = (128, 128)) -> np.ndarray:
 def test_frame_without_contrast_is_found(level: float) -> None:
     images = [noisy(k) for k in range(5)]
     images[2] = np.full_like(images[2], level)
-    views = [find_beads(image, 10.0) for image in images]
+    views = [find_beads(image, [10.0]) for image in images]
     assert bad_views(views) == {2: "no_contrast"}
 
 
