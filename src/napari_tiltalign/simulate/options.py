@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
+from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.methods.base import MethodOptions
 
 STEEPEST_DEG = 80.0
@@ -109,7 +110,7 @@ class Simulation(MethodOptions):
         return self.image_rows_px, self.image_columns_px
 
     @property
-    def field_yx_angst(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    def field_yx_angst(self) -> FloatArray:
         """Field of view, (y, x), Angstrom."""
         return np.array(self.image_shape_yx) * self.pixel_size_angst
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.simulate.balls import Balls, Box
@@ -13,29 +14,32 @@ RIBOSOMES_PER_UM3 = 5_000.0
 COMPLEXES_PER_UM3 = 25_000.0
 VESICLES_PER_UM3 = 30.0
 PROTEINS_IN_BUFFER_PER_UM3 = 9_000.0
-LOBE_DENSITY = 0.5
-"""Lobes overlap, and a molecule is not solid."""
+LOBE_DENSITY = {"cell": 0.2, "cytoplasm": 0.3, "particles": 0.5}
+"""Density of the lobes of molecules against solid protein in ice: lobes overlap and are not solid, and cytoplasm hides
+contrast. In a cell, structure then stands to noise as in EMPIAR-10499, and little of it looks like gold."""
 MEMBRANE_SPACING_ANGST = 30.0
 MEMBRANE_BALL_ANGST = 40.0
-MEMBRANE_DENSITY = 0.35
+MEMBRANE_DENSITY = 0.15
 
 
 def draw_texture(options: Simulation, box: Box) -> Balls:
     """Fill the slab with structure, seen or not; densities are relative to protein in ice."""
-    random = options.random("texture")
     if options.texture == "none":
         return Balls.none()
+    random, density = options.random("texture"), LOBE_DENSITY[options.texture]
     if options.texture == "particles":
-        return _molecules(box.scatter(COMPLEXES_PER_UM3, random), 70.0, 9, random)
+        return _molecules(box.scatter(COMPLEXES_PER_UM3, random), 70.0, 9, density, random)
     cytoplasm = Balls.joined(
-        _molecules(box.scatter(PROTEINS_PER_UM3, random), 30.0, 2, random),
-        _molecules(box.scatter(RIBOSOMES_PER_UM3, random), 95.0, 10, random),
+        _molecules(box.scatter(PROTEINS_PER_UM3, random), 30.0, 2, density, random),
+        _molecules(box.scatter(RIBOSOMES_PER_UM3, random), 95.0, 10, density, random),
         _vesicles(box, random),
     )
     return cytoplasm if options.texture == "cytoplasm" else _cell(cytoplasm, box, options, random)
 
 
-def _molecules(centres: FloatArray, radius_angst: float, n_lobes: int, random: np.random.Generator) -> Balls:
+def _molecules(
+    centres: FloatArray, radius_angst: float, n_lobes: int, density: float, random: np.random.Generator
+) -> Balls:
     """Make molecules of a few lobes each, no two alike, of about the radius given."""
     size = radius_angst * random.uniform(0.7, 1.3, len(centres))
     direction = random.normal(size=(len(centres), n_lobes, 3))
@@ -43,7 +47,7 @@ def _molecules(centres: FloatArray, radius_angst: float, n_lobes: int, random: n
     distance = 0.65 * size[:, None, None] * random.uniform(0, 1, (len(centres), n_lobes, 1)) ** (1 / 3)
     lobes = centres[:, None] + direction * distance
     radius = size[:, None] * random.uniform(0.4, 0.7, (len(centres), n_lobes))
-    return Balls(lobes.reshape(-1, 3), radius.ravel(), np.full(radius.size, LOBE_DENSITY))
+    return Balls(lobes.reshape(-1, 3), radius.ravel(), np.full(radius.size, density))
 
 
 def _vesicles(box: Box, random: np.random.Generator) -> Balls:
@@ -83,11 +87,9 @@ def _cell(cytoplasm: Balls, box: Box, options: Simulation, random: np.random.Gen
         distance: FloatArray = half_width + 0.04 * field_angst * waves + 0.25 * options.thickness_angst * bulge
         return distance
 
-    def inside(points_zyx: FloatArray) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def inside(points_zyx: FloatArray) -> NDArray[np.bool_]:
         position = points_zyx[:, 1:] @ across
-        within: np.ndarray[tuple[int], np.dtype[np.bool_]] = (position < edge(0, points_zyx)) & (
-            position > -edge(1, points_zyx)
-        )
+        within: NDArray[np.bool_] = (position < edge(0, points_zyx)) & (position > -edge(1, points_zyx))
         return within
 
     reach = float(np.linalg.norm(box.size_zyx_angst[1:]))
@@ -99,5 +101,5 @@ def _cell(cytoplasm: Balls, box: Box, options: Simulation, random: np.random.Gen
         wall[:, 1:] += (sign * edge(side, wall))[:, None] * across
         parts.append(_membrane(wall, random))
     outside = box.scatter(PROTEINS_IN_BUFFER_PER_UM3, random)
-    parts.append(_molecules(outside[~inside(outside)], 35.0, 3, random))
+    parts.append(_molecules(outside[~inside(outside)], 35.0, 3, LOBE_DENSITY["cell"], random))
     return Balls.joined(*parts)
