@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import poisson
+from scipy.special import gammainc
 
 from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.methods.bundle import Bundle, Estimate, Observations, normal_equations, solve
@@ -246,7 +246,9 @@ class _Growth:
         area = np.pi * GATE * np.sqrt(np.linalg.det(covariance[inside] + (1.3 * radius) ** 2 * np.eye(2)))
         by_chance = float(min(len(detections) / (height * width) * area.sum(), 0.9 * len(detections)))
         competitors = float(np.log10(1.0 + (miss**2).sum(axis=1).min() / radius**2))
-        chance = float(poisson.logsf(matched - 1, max(by_chance, 1e-12)) / np.log(10.0)) + competitors
+        # P(Poisson(L) >= s) is the regularised incomplete gamma function; scipy.stats would take a second to import
+        by_accident = max(float(gammainc(matched, max(by_chance, 1e-12))), 1e-300)
+        chance = float(np.log10(by_accident)) + competitors
         return chance, matched / max(1, min(int(inside.sum()), len(detections)))
 
     def _add_points(self, view: int, detections: NDArray[np.intp]) -> None:
