@@ -187,7 +187,7 @@ def test_3d_display_makes_no_large_stack_and_hides_the_images(viewer, aligned, m
     stack = aligned.layer(ALIGNED).data
     stack.clear()
     told = []
-    aligned.session.told.connect(told.append)
+    aligned.session.warned.connect(told.append)
     viewer.dims.ndisplay = 3
     assert stack.cached() == ()
     assert "not shown in 3D" in told[0]

@@ -199,7 +199,7 @@ def test_tracks_that_cannot_be_solved_keep_the_geometry_and_say_why(dataset, tru
 
     session = Session(failing)
     told = []
-    session.told.connect(told.append)
+    session.warned.connect(told.append)
     session.open(dataset)
     session.do(AddAlignment("exact", truth))
     session.do(place())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from napari.components import ViewerModel
+from napari.utils.notifications import show_warning
 
+from napari_tiltalign.ui.keys import bind_keys
 from napari_tiltalign.ui.layers import Layers
 from napari_tiltalign.ui.session import Session, session_for
+from napari_tiltalign.ui.tasks import in_thread
 
 _LAYERS: WeakKeyDictionary[ViewerModel, Layers] = WeakKeyDictionary()
 
@@ -22,9 +25,30 @@ def layers_of(viewer: ViewerModel) -> Layers:
     """
     real = getattr(viewer, "__wrapped__", viewer)
     if real not in _LAYERS:
-        _LAYERS[real] = Layers(real, session_for(real, _new_session))
+        session = session_for(real, _new_session)
+        _report(real, session)
+        _LAYERS[real] = Layers(real, session)
+        bind_keys(real, session)
     return _LAYERS[real]
 
 
+def session_of(viewer: ViewerModel) -> Session:
+    """Return the session of a viewer, with its layers in step; see `layers_of`."""
+    return layers_of(viewer).session
+
+
 def _new_session() -> Session:
-    return Session()
+    return Session(background=in_thread)
+
+
+def _report(viewer: ViewerModel, session: Session) -> None:
+    """Show the session's messages: in the status bar, or as a notification."""
+    watched = ref(viewer)
+
+    def tell(message: str) -> None:
+        shown = watched()
+        if shown is not None:
+            shown.status = message
+
+    session.told.connect(tell)
+    session.warned.connect(show_warning)

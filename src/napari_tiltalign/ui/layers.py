@@ -209,7 +209,9 @@ class Layers:
                 axis_labels=raw.axis_labels,
                 metadata={ROLE_KEY: ALIGNED, METADATA_KEY: series},
             )
+            active = self.viewer.layers.selection.active
             self.viewer.layers.insert(list(self.viewer.layers).index(raw) + 1, layer)
+            self.viewer.layers.selection.active = active
 
     def _show_overlays(self, series: TiltSeries, alignment: Alignment, frame: Frame) -> None:
         bead = self.session.bead
@@ -283,6 +285,7 @@ class Layers:
 
     def _show_text(self) -> None:
         overlay = text_overlay(self.viewer)
+        overlay.position = "top_left"
         overlay.text = view_text(self.session)
         overlay.visible = bool(overlay.text)
 
@@ -295,7 +298,7 @@ class Layers:
                     self.layer(ALIGNED) if self.session.shows_aligned else self.raw_layer(),
                 )
         if not flat:
-            self.session.told.emit("tilt images are not shown in 3D: press the 2D button to see them again")
+            self.session.warned.emit("tilt images are not shown in 3D: press the 2D button to see them again")
 
 
 def text_overlay(viewer: ViewerModel) -> Any:

@@ -69,8 +69,10 @@ class Session:
         What can be undone, or whether there are unsaved changes.
     recorded
         Emitted with the name of the series and the step, for the journal.
-    told
-        A message for the user.
+    examined
+        Beads (track id, tilt id) the user has been led to, the last at the end; forgotten with the series.
+    told, warned
+        A message for the user: in passing, or one that should not be missed.
     """
 
     dataset_changed = Signal()
@@ -84,6 +86,7 @@ class Session:
     history_changed = Signal()
     recorded = Signal(str, object)
     told = Signal(str)
+    warned = Signal(str)
 
     def __init__(
         self,
@@ -104,6 +107,7 @@ class Session:
         self._saved: dict[str, Work] = {}
         self._bead: int | None = None
         self._view = ""
+        self.examined: list[tuple[int, str]] = []
         self._shows_aligned = False
 
     # --- what is open
@@ -144,6 +148,7 @@ class Session:
             self._history(name)
         self._name = name
         self._bead = None
+        self.examined.clear()
         series = self.series
         self._view = series.tilt_ids[series.tilt_order()[len(series) // 2]] if series else ""
         self._announce_series()
@@ -315,7 +320,7 @@ class Session:
             if name == self._name:
                 self.alignment_changed.emit()
             if answer.problem:
-                self.told.emit(answer.problem)
+                self.warned.emit(answer.problem)
         self._solve()
 
     # --- what is selected

@@ -43,6 +43,8 @@ class Task(QObject):
         self._title = title
         self._bar: cancelable_progress | None = None
         self._last = (-1, "")
+        self._in_bar = False
+        self._ended_in_bar = False
         self._result: Any = None
         self._error: Exception | None = None
         self._worker = create_worker(self._work, _start_thread=False)
@@ -75,14 +77,24 @@ class Task(QObject):
             self.progressed.emit(fraction, message)
 
     def _on_progress(self, fraction: float, message: str) -> None:
-        if self._bar is None:
+        """Move the bar; napari handles other events meanwhile, so more reports and even the end may come within."""
+        if self._bar is None or self._in_bar:
             return
         if self._bar.is_canceled:
             self.cancel()
-        self._bar.set_description(f"{self._title}: {message}")
-        self._bar.update(max(0, round(fraction * _STEPS) - self._bar.n))
+        self._in_bar = True
+        try:
+            self._bar.set_description(f"{self._title}: {message}")
+            self._bar.update(max(0, round(fraction * _STEPS) - self._bar.n))
+        finally:
+            self._in_bar = False
+        if self._ended_in_bar:
+            self._on_finished()
 
     def _on_finished(self) -> None:
+        if self._in_bar:
+            self._ended_in_bar = True
+            return
         self._close_bar()
         if self._error is None:
             self.done.emit(self._result)

@@ -14,7 +14,7 @@ def view_text(session: Session) -> str:
         return ""
     tilt = series[session.view]
     rank = list(series.tilt_order()).index(series.index_of(session.view))
-    parts = [f"{series.name}  view {rank + 1}/{len(series)}", f"tilt {tilt.nominal_tilt_deg:+.1f}°"]
+    parts = [f"{series.name}  view {rank + 1}/{len(series)}", f"tilt {round(tilt.nominal_tilt_deg, 1) + 0.0:+.1f}°"]
     if math.isfinite(tilt.pre_exposure_e_per_A2):
         parts.append(f"dose {tilt.pre_exposure_e_per_A2:.0f} e/Å²")
     parts.append("aligned" if session.shows_aligned else "raw")

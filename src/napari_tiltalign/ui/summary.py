@@ -1,0 +1,18 @@
+"""What to tell a person about an alignment, in a few lines."""
+
+from __future__ import annotations
+
+from napari_tiltalign.model import Alignment
+
+
+def alignment_summary(alignment: Alignment) -> list[str]:
+    """Lines about an alignment: what it rests on, how well it fits, and its warnings."""
+    statistics = alignment.statistics
+    parts = [f"{int(alignment.included.sum())} of {len(alignment)} views", f"tilt axis {alignment.axis_deg:.2f}°"]
+    if alignment.tracks is not None:
+        parts.insert(0, f"{alignment.tracks.n_tracks} beads or patches")
+    if "residual_rms_px" in statistics:
+        parts.append(f"residual {statistics['residual_rms_px']:.2f} px rms")
+    if "leave_out_rms_px" in statistics:
+        parts.append(f"{statistics['leave_out_rms_px']:.2f} px when left out")
+    return [", ".join(parts), *(f"⚠ {flag.meaning} {flag.detail}".rstrip() for flag in alignment.flags)]

@@ -1,0 +1,179 @@
+"""The method widgets, in a real viewer: run to the end, cancel, fail, run on all series."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from npe2 import PluginManifest
+
+from napari_tiltalign.errors import Cancelled, MethodFailed
+from napari_tiltalign.methods.base import method, methods
+from napari_tiltalign.model import Dataset
+from napari_tiltalign.quality.difference import difference
+from napari_tiltalign.simulate import Simulation, simulate
+from napari_tiltalign.ui import align_widget
+from napari_tiltalign.ui.align_widget import widget_class
+from napari_tiltalign.ui.attach import session_of
+
+pytestmark = pytest.mark.gui
+
+
+def commands() -> dict[str, str]:
+    manifest = PluginManifest.from_distribution("napari-tiltalign")
+    by_id = {command.id: command.python_name for command in manifest.contributions.commands}
+    return {by_id[widget.command]: widget.display_name for widget in manifest.contributions.widgets}
+
+
+@pytest.mark.parametrize("name", list(methods()))
+def test_every_method_has_a_widget_in_the_manifest(name):
+    assert f"napari_tiltalign.ui.align_widget:{name.replace('-', '_')}" in commands()
+    assert getattr(align_widget, name.replace("-", "_")) is widget_class(name)
+
+
+def test_there_is_no_widget_without_a_method():
+    with pytest.raises(AttributeError, match="no method 'nonsense'"):
+        _ = align_widget.nonsense
+
+
+@pytest.fixture
+def widget(make_napari_viewer):
+    """The widget of the method fiducial, as napari makes it."""
+    viewer = make_napari_viewer()
+    _, widget = viewer.window.add_plugin_dock_widget("napari-tiltalign", "Align by gold beads")
+    widget.session = session_of(viewer)
+    return widget
+
+
+def use_instead(monkeypatch, function) -> None:
+    """Let the method do something else."""
+    monkeypatch.setattr(type(method("fiducial")), "__call__", function)
+
+
+def test_a_simulated_series_is_aligned(widget, qtbot):
+    simulated = simulate(
+        Simulation(image_rows_px=192, image_columns_px=192, tilt_step_deg=6.0, n_beads=15, texture="none")
+    )
+    widget.session.open(Dataset((simulated.series,)))
+    assert widget.run_button.enabled
+    with qtbot.waitSignal(widget.session.candidates_changed, timeout=60_000):
+        widget.run_button.native.click()
+    found = widget.session.alignment
+    assert found.provenance.method == "fiducial"
+    assert found.provenance.options == widget.form.value.model_dump()
+    error = difference(found, simulated.truth, thickness_angst=1200.0)
+    assert error.rms_px < 1.0
+    qtbot.waitUntil(lambda: not widget.is_running, timeout=10_000)
+    assert "views, tilt axis" in widget.log.value
+
+
+def test_cancel_stops_at_the_next_report(widget, dataset, truth, qtbot, monkeypatch):
+    started, go_on = threading.Event(), threading.Event()
+
+    def slow(self, series, options, *, start=None, progress):
+        started.set()
+        assert go_on.wait(20)
+        progress(0.5, "half")
+        return truth
+
+    use_instead(monkeypatch, slow)
+    widget.session.open(dataset)
+    widget.run_all_button.native.click()
+    qtbot.waitUntil(started.is_set, timeout=10_000)
+    assert not widget.run_button.enabled
+    assert widget.cancel_button.enabled
+    widget.cancel_button.native.click()
+    go_on.set()
+    qtbot.waitUntil(lambda: not widget.is_running, timeout=10_000)
+    assert widget.session.alignment is None
+    assert widget.log.value == "TS_1: cancelled"
+    assert widget.run_button.enabled
+
+
+def test_one_failure_does_not_stop_the_others(widget, dataset, truth, qtbot, monkeypatch):
+    def partly(self, series, options, *, start=None, progress):
+        if series.name == "TS_2":
+            raise MethodFailed("TS_2: too few beads")
+        return truth.replace(series_name=series.name)
+
+    use_instead(monkeypatch, partly)
+    widget.session.open(dataset)
+    widget.run_all_button.native.click()
+    qtbot.waitUntil(lambda: "TS_10" in widget.log.value and not widget.is_running, timeout=20_000)
+    aligned = [series.name for series in dataset if (work := widget.session.work_of(series.name)) and work.current]
+    assert aligned == ["TS_1", "TS_10"]
+    assert "TS_2: too few beads" in widget.log.value.splitlines()
+
+
+def test_excluded_views_are_excluded_for_the_method(widget, dataset, truth, qtbot, monkeypatch):
+    from napari_tiltalign.ui.commands import ExcludeViews
+
+    given = []
+
+    def look(self, series, options, *, start=None, progress):
+        given.append(series)
+        return truth
+
+    use_instead(monkeypatch, look)
+    widget.session.open(dataset)
+    widget.session.do(ExcludeViews(("view_03",), "ice"))
+    with qtbot.waitSignal(widget.session.candidates_changed, timeout=20_000):
+        widget.run_button.native.click()
+    assert given[0]["view_03"].reason == "ice"
+    qtbot.waitUntil(lambda: not widget.is_running, timeout=10_000)
+
+
+def test_a_result_for_a_closed_dataset_is_dropped(widget, dataset, truth, qtbot, monkeypatch):
+    started, go_on = threading.Event(), threading.Event()
+
+    def slow(self, series, options, *, start=None, progress):
+        started.set()
+        assert go_on.wait(20)
+        return truth
+
+    use_instead(monkeypatch, slow)
+    widget.session.open(dataset)
+    widget.run_button.native.click()
+    qtbot.waitUntil(started.is_set, timeout=10_000)
+    widget.session.open(Dataset(dataset.series[:1]))
+    go_on.set()
+    qtbot.waitUntil(lambda: not widget.is_running, timeout=10_000)
+    assert widget.session.alignment is None
+    assert "dropped" in widget.log.value
+
+
+def test_a_second_run_keeps_the_first_result(widget, dataset, truth, qtbot, monkeypatch):
+    use_instead(monkeypatch, lambda self, series, options, *, start=None, progress: truth)
+    widget.session.open(dataset)
+    for expected in (["fiducial"], ["fiducial", "fiducial 2"]):
+        with qtbot.waitSignal(widget.session.candidates_changed, timeout=20_000):
+            widget.run_button.native.click()
+        qtbot.waitUntil(lambda: not widget.is_running, timeout=10_000)
+        assert list(widget.session.work.candidates) == expected
+
+
+def test_closing_the_viewer_stops_the_run(make_napari_viewer, dataset, truth, qtbot, monkeypatch):
+    started, go_on, stopped = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(self, series, options, *, start=None, progress):
+        started.set()
+        assert go_on.wait(20)
+        try:
+            progress(0.5, "half")
+        except Cancelled:
+            stopped.set()
+            raise
+        return truth
+
+    use_instead(monkeypatch, slow)
+    viewer = make_napari_viewer()
+    _, widget = viewer.window.add_plugin_dock_widget("napari-tiltalign", "Align by gold beads")
+    session = session_of(viewer)
+    session.open(dataset)
+    widget.run_button.native.click()
+    qtbot.waitUntil(started.is_set, timeout=10_000)
+    with qtbot.waitSignal(widget.native.destroyed, timeout=10_000):
+        viewer.close()
+    go_on.set()
+    qtbot.waitUntil(stopped.is_set, timeout=10_000)
+    assert session.alignment is None
