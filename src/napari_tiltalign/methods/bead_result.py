@@ -126,7 +126,7 @@ def _learned_model(run: BeadRun, height: float) -> LearnedModel:
     solved = refined.solution.estimate.noise_sd
     noise = np.full(len(run.order), float(np.median(solved)))
     noise[run.order[refined.joined]] = solved
-    return LearnedModel(priors, noise * run.factor, -height * run.factor, run.scene.height_sd * run.factor)
+    return LearnedModel(priors, noise * run.factor, -height * run.factor, refined.bundle.height_sd * run.factor)
 
 
 def _included(run: BeadRun, solved: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
