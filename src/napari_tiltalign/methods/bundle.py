@@ -237,15 +237,34 @@ def robust_weights(bundle: Bundle, estimate: Estimate, residual_yx: FloatArray) 
     return weights
 
 
+def expected_information(student_t_degrees: float) -> float:
+    """Fisher information of a bivariate Student t observation, relative to a normal one of the same sd parameter."""
+    if not np.isfinite(student_t_degrees):
+        return 1.0
+    return (student_t_degrees + 2.0) / (student_t_degrees + 4.0)
+
+
 def reference_view(estimate: Estimate) -> int:
     """The view nearest to zero tilt, whose shift is held."""
     return int(np.argmin(np.abs(estimate.views[:, TILT])))
 
 
 def normal_equations(
-    bundle: Bundle, estimate: Estimate, prior_precisions: list[FloatArray] | None = None
+    bundle: Bundle, estimate: Estimate, prior_precisions: list[FloatArray] | None = None, *, expected: bool = False
 ) -> NormalEquations:
-    """Linearise at an estimate (see the module's docstring)."""
+    """Linearise at an estimate (see the module's docstring).
+
+    Parameters
+    ----------
+    bundle, estimate
+        The problem, and where to linearise it.
+    prior_precisions
+        Inverse covariances (n, n) of the priors; computed if not given.
+    expected
+        Weigh observations by the information they are expected to hold, (nu + 2) / (nu + 4) of what the robust
+        weights say (Lange, Little and Taylor 1989): with heavy tails an observation tells less. For covariances; the
+        gradients are scaled too.
+    """
     if prior_precisions is None:
         prior_precisions = [prior.precision() for prior in bundle.priors]
     n, p = len(estimate.views), len(estimate.points_zyx)
@@ -254,6 +273,8 @@ def normal_equations(
     predicted, by_view, by_point = linearise(estimate.views, estimate.points_zyx, bundle.x_tilt_deg, view, point)
     residual = observations.position_yx - predicted
     precision = robust_weights(bundle, estimate, residual) / observation_variance(bundle, estimate)
+    if expected:
+        precision = precision * expected_information(bundle.student_t_degrees)
 
     weighted_view, weighted_point = by_view * precision[:, None, None], by_point * precision[:, None, None]
     index, ones = np.arange(k), np.ones(k)

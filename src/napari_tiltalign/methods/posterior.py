@@ -8,7 +8,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve, eigh
 
 from napari_tiltalign.geometry import FloatArray
-from napari_tiltalign.methods.bundle import Bundle, Estimate, Solution, normal_equations
+from napari_tiltalign.methods.bundle import Bundle, Estimate, Solution, expected_information, normal_equations
 from napari_tiltalign.methods.priors import ViewPriors
 from napari_tiltalign.methods.projection import N_VIEW_PARAMETERS, SHIFT_Y, view_matrices
 
@@ -31,7 +31,7 @@ class Posterior:
     prediction
         Shape (k, 2, 2): covariance of the predicted position of every observation.
     leave_out_yx
-        Shape (k, 2): residual of every observation if it is left out, (I - C W)^-1 r, pixels.
+        Shape (k, 2): residual of every observation if it is left out, pixels.
     """
 
     views: FloatArray
@@ -56,7 +56,7 @@ def posterior(bundle: Bundle, solution: Solution) -> Posterior:
     """Covariances and leave-out residuals at a solution."""
     estimate, observations = solution.estimate, bundle.observations
     n, p = len(estimate.views), len(estimate.points_zyx)
-    system = normal_equations(bundle, estimate)
+    system = normal_equations(bundle, estimate, expected=True)
     v_inverse = np.linalg.inv(system.v_matrix)
     bv, schur = system.schur(v_inverse)
     solved = cho_solve(cho_factor(schur), np.eye(len(schur)))
@@ -85,10 +85,22 @@ def posterior(bundle: Bundle, solution: Solution) -> Posterior:
         + mixed.transpose(0, 2, 1)
         + system.by_point @ points[point] @ system.by_point.transpose(0, 2, 1)
     )
-    gain = np.eye(2) - prediction * system.precision[:, None, None]
-    leave_out = np.linalg.solve(gain, solution.residual_yx[:, :, None])[:, :, 0]
+    leave_out = _leave_out(solution.residual_yx, prediction, system.precision, bundle.student_t_degrees)
     relative_views = _relative_to_points(bundle, estimate, views4, coupling.mean(axis=1), centre)
     return Posterior(relative_views, relative_points, prediction, leave_out)
+
+
+def _leave_out(residual: FloatArray, prediction: FloatArray, information: FloatArray, nu: float) -> FloatArray:
+    """Residuals after one Newton step without the observation, r + C (I - H C)^-1 W r.
+
+    H is the information of the observation that goes, W its weight in the gradient; without heavy tails they are equal
+    and this is (I - C W)^-1 r.
+    """
+    remaining = np.eye(2) - prediction * information[:, None, None]
+    pull = residual * (information / expected_information(nu))[:, None]
+    moved = prediction @ np.linalg.solve(remaining, pull[:, :, None])
+    left_out: FloatArray = residual + moved[:, :, 0]
+    return left_out
 
 
 def _relative_to_points(
