@@ -30,7 +30,8 @@ def solved_trials(trials, *, student_t_degrees, heavy_tails=False, learned=False
     """
     by_view, by_prediction, by_point = [], [], []
     for trial in range(trials):
-        problem = make_problem(1000 + trial, n=9, p=6, student_t_degrees=student_t_degrees, **changes)
+        n, p = (15, 10) if learned else (9, 6)
+        problem = make_problem(1000 + trial, n=n, p=p, student_t_degrees=student_t_degrees, **changes)
         true, rng = problem.true, np.random.default_rng(trial)
         k = len(problem.bundle.observations)
         bundle = problem.with_noise(rng, student_t_noise(rng, k) if heavy_tails else None)
@@ -74,7 +75,7 @@ def share_within_one_sd(scaled):
 )  # fmt: skip
 def test_two_thirds_of_the_truth_lie_within_the_error_bars(case):
     """The truth of every problem was drawn from its prior; 68 % are expected, over all views within 2 %."""
-    by_view, by_prediction, by_point = solved_trials(25 if case.get("learned") else 40, **case)
+    by_view, by_prediction, by_point = solved_trials(15 if case.get("learned") else 40, **case)
     assert share_within_one_sd(by_view.ravel()) == pytest.approx(0.683, abs=0.06)
     for scaled in (by_prediction.ravel(), by_point.ravel(), *by_view.T):
         assert 0.55 < share_within_one_sd(scaled) < 0.8
