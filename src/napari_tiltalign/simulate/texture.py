@@ -14,7 +14,7 @@ RIBOSOMES_PER_UM3 = 5_000.0
 COMPLEXES_PER_UM3 = 25_000.0
 VESICLES_PER_UM3 = 30.0
 PROTEINS_IN_BUFFER_PER_UM3 = 9_000.0
-LOBE_DENSITY = {"cell": 0.2, "cytoplasm": 0.3, "particles": 0.5}
+LOBE_DENSITY = {"cell": 0.2, "cytoplasm": 0.45, "particles": 0.5}
 """Density of the lobes of molecules against solid protein in ice: lobes overlap and are not solid, and cytoplasm hides
 contrast. In a cell, structure then stands to noise as in EMPIAR-10499, and little of it looks like gold."""
 MEMBRANE_SPACING_ANGST = 30.0
