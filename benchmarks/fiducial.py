@@ -7,7 +7,7 @@ from pathlib import Path
 
 from napari_tiltalign import Fiducial, TiltSeries, align, difference, read
 from napari_tiltalign.errors import MethodFailed
-from napari_tiltalign.simulate import SCENARIOS, simulate
+from napari_tiltalign.simulation import SCENARIOS, simulate
 
 WITH_BEADS = ("easy", "sparse", "crowded", "low-dose", "big-shift", "bad-views", "wrong-axis", "few-views")
 SEEDS = (101, 102, 103)

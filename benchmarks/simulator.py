@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_tiltalign.simulate import Simulation, simulate
+from napari_tiltalign.simulation import Simulation, simulate
 
 
 class Simulator:

@@ -38,7 +38,7 @@ def test_demo_fails_if_the_result_is_wrong(
 ) -> None:
     from fake_method import Nudge
     from napari_tiltalign import demo
-    from napari_tiltalign.simulate import Simulation
+    from napari_tiltalign.simulation import Simulation
 
     tiny = Simulation(image_rows_px=64, image_columns_px=64, tilt_step_deg=30.0, texture="none", n_beads=0)
     monkeypatch.setitem(demo.__dict__, "SCENARIOS", {demo.SCENARIO: tiny})

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari_tiltalign.methods.fiducial import Fiducial
     from napari_tiltalign.model import Alignment, Dataset, TiltSeries, Tracks
     from napari_tiltalign.quality.difference import difference
-    from napari_tiltalign.simulate import Simulation
+    from napari_tiltalign.simulation import Simulation, simulate
 
 __all__ = [
     "Alignment",
@@ -29,6 +29,7 @@ __all__ = [
     "difference",
     "read",
     "read_alignment",
+    "simulate",
     "write",
     "write_alignment",
 ]
@@ -37,13 +38,14 @@ _HOME = {
     "Alignment": "model",
     "Dataset": "model",
     "Fiducial": "methods.fiducial",
-    "Simulation": "simulate",
+    "Simulation": "simulation",
     "TiltAlignError": "errors",
     "TiltSeries": "model",
     "Tracks": "model",
     "align": "api",
     "difference": "quality.difference",
     "read": "api",
+    "simulate": "simulation",
     "read_alignment": "api",
     "write": "api",
     "write_alignment": "api",

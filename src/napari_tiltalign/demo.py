@@ -16,7 +16,7 @@ from napari_tiltalign.io.record import write_record
 from napari_tiltalign.methods.base import MethodOptions, Progress, method, silent
 from napari_tiltalign.model import Alignment
 from napari_tiltalign.quality.difference import Difference, difference
-from napari_tiltalign.simulate import SCENARIOS, Simulation, simulate
+from napari_tiltalign.simulation import SCENARIOS, Simulation, simulate
 
 SANE_ERROR_PX = 0.5
 """The demo has failed if the error is larger."""

@@ -11,7 +11,7 @@ from napari_tiltalign.errors import Cancelled, MethodFailed
 from napari_tiltalign.methods.base import method, methods
 from napari_tiltalign.model import Dataset
 from napari_tiltalign.quality.difference import difference
-from napari_tiltalign.simulate import Simulation, simulate
+from napari_tiltalign.simulation import Simulation, simulate
 from napari_tiltalign.ui import align_widget
 from napari_tiltalign.ui.align_widget import widget_class
 from napari_tiltalign.ui.attach import session_of

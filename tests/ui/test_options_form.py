@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from napari_tiltalign.errors import BadInput
 from napari_tiltalign.methods.base import MethodOptions, methods
-from napari_tiltalign.simulate import Simulation
+from napari_tiltalign.simulation import Simulation
 from napari_tiltalign.ui.options_form import OptionsForm, field_label, float_step
 
 pytestmark = pytest.mark.gui

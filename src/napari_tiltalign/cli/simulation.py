@@ -12,7 +12,7 @@ from napari_tiltalign.cli.exit_codes import ExitCode
 from napari_tiltalign.cli.options import flags_annotation
 from napari_tiltalign.cli.watching import ConsoleWatcher, new_progress
 from napari_tiltalign.demo import SANE_ERROR_PX, run_demo, write_simulated_project
-from napari_tiltalign.simulate import SCENARIOS, Simulation
+from napari_tiltalign.simulation import SCENARIOS, Simulation
 
 
 def simulate(

@@ -22,7 +22,7 @@ def without_beads() -> list[LayerData]:
 
 
 def _simulated(name: str, n_beads: int) -> list[LayerData]:
-    from napari_tiltalign.simulate import Simulation, simulate  # heavy, and not needed to start napari
+    from napari_tiltalign.simulation import Simulation, simulate  # heavy, and not needed to start napari
 
     simulated = simulate(Simulation(name=name, n_beads=n_beads, image_rows_px=SIDE_PX, image_columns_px=SIDE_PX))
     stack, attributes, kind = series_layer(simulated.series)
