@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from napari_tiltalign.simulate import SCENARIOS, Simulation
-from napari_tiltalign.simulate.acquisition import Fate, acquire
+from napari_tiltalign.simulation import SCENARIOS, Simulation
+from napari_tiltalign.simulation.acquisition import Fate, acquire
 
 ORDERS = {
     "dose-symmetric": [0, 10, -10, -20, 20, 30, -30],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_tiltalign.simulate.render import add_sharp_balls, add_soft_balls
+from napari_tiltalign.simulation.render import add_sharp_balls, add_soft_balls
 
 CENTRES = [(20.0, 20.0), (20.3, 19.6), (17.5, 23.25)]
 VOLUME = {add_sharp_balls: 4 / 3 * np.pi, add_soft_balls: 8 / 15 * np.pi}  # of a ball of radius 1

@@ -11,8 +11,8 @@ from napari_tiltalign.geometry import ViewGeometry
 from napari_tiltalign.io.record import read_record, write_record
 from napari_tiltalign.model import REJECTION_REASONS, State
 from napari_tiltalign.quality.difference import difference
-from napari_tiltalign.simulate import Simulation, simulate
-from napari_tiltalign.simulate.beam import DEFOCUS_STEP_ANGST, Frame, transmitted
+from napari_tiltalign.simulation import Simulation, simulate
+from napari_tiltalign.simulation.beam import DEFOCUS_STEP_ANGST, Frame, transmitted
 
 SMALL = Simulation(image_rows_px=200, image_columns_px=160, tilt_step_deg=15, n_beads=12, texture="none")
 CLEAN = SMALL.replace(counting_noise=False, hot_pixels_per_view=0)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy.spatial import KDTree
 
-from napari_tiltalign.simulate import SCENARIOS, Simulation
-from napari_tiltalign.simulate.acquisition import acquire
-from napari_tiltalign.simulate.balls import box_in_view
-from napari_tiltalign.simulate.deformation import draw_deformation
-from napari_tiltalign.simulate.specimen import draw_specimen
+from napari_tiltalign.simulation import SCENARIOS, Simulation
+from napari_tiltalign.simulation.acquisition import acquire
+from napari_tiltalign.simulation.balls import box_in_view
+from napari_tiltalign.simulation.deformation import draw_deformation
+from napari_tiltalign.simulation.specimen import draw_specimen
 
 
 def specimen_of(options: Simulation):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_tiltalign.geometry import FloatArray, ViewGeometry, frozen_array
-from napari_tiltalign.simulate.options import Simulation
+from napari_tiltalign.simulation.options import Simulation
 
 SMOOTH_OVER_DEG = 25.0
 """Tilt over which rotation and magnification change."""

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from napari_tiltalign.geometry import FloatArray
-from napari_tiltalign.simulate.acquisition import Fate
-from napari_tiltalign.simulate.options import Simulation
+from napari_tiltalign.simulation.acquisition import Fate
+from napari_tiltalign.simulation.options import Simulation
 
 OVERSAMPLING = 2
 MARGIN_PX = 16

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from napari_tiltalign.geometry import FloatArray, frozen_array
-from napari_tiltalign.simulate.options import Simulation
+from napari_tiltalign.simulation.options import Simulation
 
 N_WAVES = 12
 """How many random waves make up the field."""

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_tiltalign.geometry import FloatArray, frozen_array
-from napari_tiltalign.simulate.balls import Balls, Box
-from napari_tiltalign.simulate.options import Simulation
+from napari_tiltalign.simulation.balls import Balls, Box
+from napari_tiltalign.simulation.options import Simulation
 
 UPPER_FACE_PART = 0.6
 """Part of the beads on the face that more of them settle on."""

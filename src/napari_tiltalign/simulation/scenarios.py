@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from napari_tiltalign.simulate.options import Simulation
+from napari_tiltalign.simulation.options import Simulation
 
 _WITHOUT_GOLD = Simulation(n_beads=0)
 

@@ -13,13 +13,13 @@ from napari_tiltalign.geometry import FloatArray, ViewGeometry
 from napari_tiltalign.images.compute import map_views
 from napari_tiltalign.methods.base import Progress, silent
 from napari_tiltalign.model import REJECTION_REASONS, Alignment, ArrayImage, Provenance, State, Tilt, TiltSeries, Tracks
-from napari_tiltalign.simulate.acquisition import Acquisition, Fate, acquire
-from napari_tiltalign.simulate.beam import Frame, detect, transmitted
-from napari_tiltalign.simulate.deformation import Deformation
-from napari_tiltalign.simulate.gold import Beads
-from napari_tiltalign.simulate.options import Simulation
-from napari_tiltalign.simulate.render import add_sharp_balls, add_soft_balls
-from napari_tiltalign.simulate.specimen import Specimen, draw_specimen
+from napari_tiltalign.simulation.acquisition import Acquisition, Fate, acquire
+from napari_tiltalign.simulation.beam import Frame, detect, transmitted
+from napari_tiltalign.simulation.deformation import Deformation
+from napari_tiltalign.simulation.gold import Beads
+from napari_tiltalign.simulation.options import Simulation
+from napari_tiltalign.simulation.render import add_sharp_balls, add_soft_balls
+from napari_tiltalign.simulation.specimen import Specimen, draw_specimen
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_tiltalign.geometry import FloatArray, ViewGeometry
-from napari_tiltalign.simulate.acquisition import Acquisition
-from napari_tiltalign.simulate.balls import Balls, box_in_view, in_view
-from napari_tiltalign.simulate.beam import Frame, ice_transmission
-from napari_tiltalign.simulate.deformation import Deformation, draw_deformation
-from napari_tiltalign.simulate.gold import Beads, draw_beads, draw_dirt
-from napari_tiltalign.simulate.options import Simulation
-from napari_tiltalign.simulate.texture import draw_texture
+from napari_tiltalign.simulation.acquisition import Acquisition
+from napari_tiltalign.simulation.balls import Balls, box_in_view, in_view
+from napari_tiltalign.simulation.beam import Frame, ice_transmission
+from napari_tiltalign.simulation.deformation import Deformation, draw_deformation
+from napari_tiltalign.simulation.gold import Beads, draw_beads, draw_dirt
+from napari_tiltalign.simulation.options import Simulation
+from napari_tiltalign.simulation.texture import draw_texture
 
 N_ICE_WAVES = 6
 ICE_UNEVENNESS = 0.06

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_tiltalign.geometry import FloatArray
-from napari_tiltalign.simulate.balls import Balls, Box
-from napari_tiltalign.simulate.options import Simulation
+from napari_tiltalign.simulation.balls import Balls, Box
+from napari_tiltalign.simulation.options import Simulation
 
 PROTEINS_PER_UM3 = 90_000.0
 RIBOSOMES_PER_UM3 = 5_000.0
