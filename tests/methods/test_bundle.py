@@ -44,7 +44,9 @@ def test_exact_observations_give_the_truth(x_tilt_deg):
     assert np.abs(deviation(solution, problem.true, ROTATION)).max() < 5e-4
     assert np.abs(deviation(solution, problem.true, TILT)).max() < 2e-3
     assert np.abs(deviation(solution, problem.true, LOG_MAGNIFICATION)).max() < 1e-5
-    assert solution.estimate.views[:, ROTATION].mean() == pytest.approx(problem.true.views[:, ROTATION].mean(), abs=1e-3)
+    assert solution.estimate.views[:, ROTATION].mean() == pytest.approx(
+        problem.true.views[:, ROTATION].mean(), abs=1e-3
+    )
     # unseen places hang on the same geometry
     np.testing.assert_allclose(
         predictions(problem.bundle, solution.estimate), predictions(problem.bundle, problem.true), atol=5e-3

@@ -99,7 +99,8 @@ def test_learning_stays_within_its_limits():
         learned = prior.learned(values, np.zeros((N, N)))
         found = (learned.independent_sd, learned.smooth_sd, learned.length)
         assert all(
-            low * 0.999 <= value <= high * 1.001 for low, value, high in zip(prior.lower, found, prior.upper, strict=True)
+            low * 0.999 <= value <= high * 1.001
+            for low, value, high in zip(prior.lower, found, prior.upper, strict=True)
         )
 
 
