@@ -26,6 +26,8 @@ _SAME_BEAD = 0.3
 _LEAST_VIEWS = 3
 _LEAST_PER_VIEW = 2
 _LEAST_SHARE_SEEN = 0.4
+_DOUBTFUL_NOISE = 4.0
+_FEW_BEADS = 6
 _OUTLIER_WEIGHT = 0.25
 _MOST_OUTLIERS = 0.5
 _AMPLITUDES = (0.4, 2.0)
@@ -164,7 +166,9 @@ def refine(scene: Scene, linked: Constellation, priors: ViewPriors, sizes: Seque
     current = _solve(scene, found, replace(estimate, points_zyx=points), priors, joined)
 
     good = _consistent(scene, current) & (_share_seen(scene, current) > _LEAST_SHARE_SEEN)
-    if not good.all():
+    doubtful = _doubtful_views(current)
+    if not good.all() or doubtful.size:
+        found = _rows(found, np.flatnonzero(~np.isin(found.view, doubtful)))
         found, points = _keep(found, current.solution.estimate.points_zyx, good)
         views = _all_views(current, linked.views)
         found, points, joined = _tied(found, points, least)
@@ -362,6 +366,13 @@ def _consistent(scene: Scene, current: Refined) -> NDArray[np.bool_]:
     outliers = np.bincount(point, current.solution.weight < _OUTLIER_WEIGHT, p)
     good: NDArray[np.bool_] = outliers < _MOST_OUTLIERS * np.maximum(np.bincount(point, minlength=p), 1)
     return good
+
+
+def _doubtful_views(current: Refined) -> NDArray[np.intp]:
+    """Views that few beads tie to the others and that fit badly: most likely they were joined by accident."""
+    noise = current.solution.estimate.noise_sd
+    counts = np.bincount(current.bundle.observations.view, minlength=len(noise))
+    return current.joined[(noise > _DOUBTFUL_NOISE * np.median(noise)) & (counts <= _FEW_BEADS)]
 
 
 def _share_seen(scene: Scene, current: Refined) -> FloatArray:

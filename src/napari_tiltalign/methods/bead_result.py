@@ -23,6 +23,8 @@ from napari_tiltalign.model import Alignment, Flag, Provenance, State, TiltSerie
 
 _FAR_FROM_NOMINAL_DEG = 5.0
 _HAND_IN_DOUBT_DEG = 20.0
+_WHOLE = 0.95
+"""A view of which less is clear is reported as blocked in part."""
 _HIGH_RESIDUAL = 0.1
 """Residual (rms) above which a fit is called poor, bead diameters."""
 
@@ -183,6 +185,13 @@ def _flags(run: BeadRun, alignment: Alignment, solved: SolvedTracks, axis_turned
         ids = tuple(i for i, r in zip(alignment.tilt_ids, alignment.reasons, strict=True) if r == reason)
         if ids:
             flags.append(Flag(name, f"{len(ids)} of {len(series)} images", ids))
+    partly = {
+        series.tilt_ids[run.order[k]]: float(view.image.mask.mean())
+        for k, view in enumerate(run.found.views)
+        if view is not None and view.image.mask.mean() < _WHOLE
+    }
+    if partly:
+        flags.append(Flag("blocked_view", f"used as far as it is clear ({min(partly.values()):.0%})", tuple(partly)))
     if run.found.filled_pixels:
         total = sum(run.found.filled_pixels.values())
         flags.append(Flag("nan_pixels_filled", f"{total} pixels", tuple(run.found.filled_pixels)))
