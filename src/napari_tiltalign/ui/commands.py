@@ -103,13 +103,29 @@ class ExcludeViews:
 
     def apply(self, work: Work) -> Work:
         """Return the work with these images out, or back in."""
-        asked = dict.fromkeys(self.tilt_ids, self.reason)
-        changed = {i: why for i, why in asked.items() if work.exclusions.get(i, "") != why}
-        if not changed:
-            raise EditRefused("these views are already " + ("excluded" if self.reason else "included"))
-        exclusions = {i: why for i, why in {**work.exclusions, **changed}.items() if why}
-        candidates = {name: candidate.with_exclusions(changed) for name, candidate in work.candidates.items()}
-        return dataclasses.replace(work, exclusions=exclusions, candidates=candidates)
+        return _with_reasons(work, dict.fromkeys(self.tilt_ids, self.reason))
+
+
+@dataclass(frozen=True, slots=True)
+class ExcludeEach:
+    """Take images out, each for a reason of its own; every candidate follows.
+
+    Attributes
+    ----------
+    reasons
+        tilt_id to reason; an empty one takes the image back in.
+    """
+
+    reasons: Mapping[str, str]
+
+    @property
+    def label(self) -> str:
+        """What was done."""
+        return f"exclude {len(self.reasons)} suggested view{'s' if len(self.reasons) > 1 else ''}"
+
+    def apply(self, work: Work) -> Work:
+        """Return the work with these images out."""
+        return _with_reasons(work, self.reasons)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +213,16 @@ _EDIT_LABELS: Mapping[str, str] = {
     "split": "split",
     "swap": "swap",
 }
+
+
+def _with_reasons(work: Work, asked: Mapping[str, str]) -> Work:
+    """Take images out (tilt_id to reason), or back in (empty reason)."""
+    changed = {i: why for i, why in asked.items() if work.exclusions.get(i, "") != why}
+    if not changed:
+        raise EditRefused("these views are already " + ("excluded" if any(asked.values()) else "included"))
+    exclusions = {i: why for i, why in {**work.exclusions, **changed}.items() if why}
+    candidates = {name: candidate.with_exclusions(changed) for name, candidate in work.candidates.items()}
+    return dataclasses.replace(work, exclusions=exclusions, candidates=candidates)
 
 
 def _beads(track_ids: tuple[int, ...]) -> str:
