@@ -21,8 +21,8 @@ _SIZE_PX = 160
 """Images are binned to about this size; a hint needs no more."""
 
 _LOWPASS_PX = 1.3
-_TRUSTED_SIGNIFICANCE = 12.0
-"""Two images of nothing but noise reach 7 to 11, neighbouring views of a specimen 14 and more."""
+_TRUSTED_SIGNIFICANCE = 14.0
+"""Two images of nothing but noise reach 7 to 13, neighbouring views of a specimen 14 to 60."""
 
 
 @dataclass(frozen=True, slots=True)
