@@ -56,6 +56,7 @@ def test_editable_install_brings_the_manifest() -> None:
     assert manifest.contributions == PluginManifest.from_file(ROOT / "napari.yaml").contributions
 
 
+@pytest.mark.gui
 def test_everything_the_manifest_names_exists() -> None:
     PluginManifest.from_file(ROOT / "napari.yaml").validate_imports()
 
