@@ -35,6 +35,11 @@ class AlignedStack(LazyStack):
         self._geometry = geometry
         self._order = series.tilt_order()
 
+    @property
+    def geometry(self) -> ViewGeometry:
+        """The alignment in use."""
+        return self._geometry
+
     def align(self, geometry: ViewGeometry) -> None:
         """Use another geometry from now on."""
         self._geometry = geometry

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from weakref import ref
 
 from napari.components import ViewerModel
-from napari.layers import Image, Layer, Points, Tracks, Vectors
+from napari.layers import Image, Layer, Points
 
+from napari_tiltalign.geometry import ViewGeometry
 from napari_tiltalign.model import Alignment, TiltSeries
 from napari_tiltalign.ui import overlays
 from napari_tiltalign.ui.aligned_stack import AlignedStack
 from napari_tiltalign.ui.frame import Frame
-from napari_tiltalign.ui.layer_data import DATASET_KEY, METADATA_KEY, LayerData, display_binning, series_layer
+from napari_tiltalign.ui.layer_data import DATASET_KEY, METADATA_KEY, display_binning, series_layer
+from napari_tiltalign.ui.layer_update import update_layer
 from napari_tiltalign.ui.lazy_stack import LazyStack
 from napari_tiltalign.ui.preload import Preload
 from napari_tiltalign.ui.session import Session
@@ -45,6 +47,8 @@ class Layers:
         self._preload = Preload()
         self._refreshing = False
         self.frame: Frame | None = None
+        self._shown: tuple[TiltSeries, ViewGeometry, bool] | None = None
+        self._stale: set[str] = set()
         session.series_changed.connect(self._show_series)
         session.alignment_changed.connect(self._show_alignment)
         session.display_changed.connect(self._show_alignment)
@@ -92,6 +96,10 @@ class Layers:
             raise RuntimeError("no series is shown")
         stack: LazyStack = layer.data
         return stack
+
+    def wait_for_images(self, timeout_s: float) -> bool:
+        """Wait until the images of this series are read; False if that takes too long."""
+        return self._preload.wait(timeout_s)
 
     # --- series
 
@@ -168,16 +176,27 @@ class Layers:
     # --- alignment
 
     def _show_alignment(self) -> None:
+        """Show the alignment in use.
+
+        Between an edit and its solution the geometry is as it was, so only the beads are touched then.
+        """
         series, alignment = self.session.series, self.session.alignment
         if series is None or alignment is None:
-            self.frame = Frame.raw(series) if series else None
+            self.frame, self._shown = Frame.raw(series) if series else None, None
             self._remove_own(lambda layer: layer.metadata[ROLE_KEY] != "raw")
             self._show_images()
             return
-        self.frame = Frame.aligned(series, alignment) if self.session.shows_aligned else Frame.raw(series)
+        before = self._shown
+        self._shown = (series, alignment.geometry, self.session.shows_aligned)
         with self.refreshing():
+            if _is_same(before, self._shown) and self.session.candidate and not self.session.candidate.solved:
+                self._refresh_overlays((overlays.GAPS, overlays.BEADS))
+                return
+            self.frame = Frame.aligned(series, alignment) if self.session.shows_aligned else Frame.raw(series)
             self._show_aligned_stack(series, alignment)
-            self._show_overlays(series, alignment, self.frame)
+            if alignment.tracks is None:
+                self._remove_own(lambda layer: layer.metadata[ROLE_KEY] in overlays.OF_TRACKS)
+            self._refresh_overlays(overlays.ALL if alignment.tracks is not None else (overlays.AXIS,))
             self._show_images()
         self._show_text()
 
@@ -192,9 +211,10 @@ class Layers:
     def _show_aligned_stack(self, series: TiltSeries, alignment: Alignment) -> None:
         layer, raw = self.layer(ALIGNED), self.raw_layer()
         if layer is not None:
-            layer.data.align(alignment.geometry)
-            if layer.visible:
-                layer.refresh()
+            if layer.data.geometry is not alignment.geometry:
+                layer.data.align(alignment.geometry)
+                if layer.visible:
+                    layer.refresh()
         elif raw is not None:
             stack = AlignedStack(series, raw.data, display_binning(series), alignment.geometry)
             layer = Image(
@@ -213,41 +233,47 @@ class Layers:
             self.viewer.layers.insert(list(self.viewer.layers).index(raw) + 1, layer)
             self.viewer.layers.selection.active = active
 
-    def _show_overlays(self, series: TiltSeries, alignment: Alignment, frame: Frame) -> None:
-        bead = self.session.bead
-        self._put(series, overlays.axis_overlay(series, alignment, frame))
-        if alignment.tracks is None:
-            self._remove_own(lambda layer: layer.metadata[ROLE_KEY] in overlays.OF_TRACKS)
-            return
-        self._put(series, overlays.paths_overlay(series, alignment, frame))
-        self._put(series, overlays.residuals_overlay(series, alignment, frame))
-        self._put(series, overlays.gaps_overlay(series, alignment, frame, bead))
-        self._put(series, overlays.beads_overlay(series, alignment, frame, bead))
-
     def _show_selected_bead(self) -> None:
-        series, alignment, frame = self.session.series, self.session.alignment, self.frame
-        if series is None or alignment is None or alignment.tracks is None or frame is None:
-            return
-        with self.refreshing():
-            self._put(series, overlays.gaps_overlay(series, alignment, frame, self.session.bead))
-            self._put(series, overlays.beads_overlay(series, alignment, frame, self.session.bead))
+        alignment = self.session.alignment
+        if self.frame is not None and alignment is not None and alignment.tracks is not None:
+            with self.refreshing():
+                self._refresh_overlays((overlays.GAPS, overlays.BEADS))
+        self._show_text()
 
-    def _put(self, series: TiltSeries, overlay: LayerData) -> None:
-        """Bring a layer up to date, or make it; what the user has set about its looks stays."""
-        data, attributes, kind = overlay
-        layer = self.layer(attributes["name"])
-        if layer is None:
-            attributes["metadata"] = {ROLE_KEY: attributes["name"], METADATA_KEY: series}
-            active = self.viewer.layers.selection.active
-            self.viewer.add_layer(Layer.create(data, attributes, kind))
-            self.viewer.layers.selection.active = active
-        elif isinstance(layer, Points):
-            _update_points(layer, data, attributes)
-        elif isinstance(layer, Vectors):
-            layer.data = data
-            layer.edge_color = attributes["edge_color"]
-        elif isinstance(layer, Tracks):
-            _update_tracks(layer, data, attributes)
+    def restore_beads(self) -> None:
+        """Draw the beads as the session has them, whatever was done to the layer."""
+        self._show_selected_bead()
+
+    def _refresh_overlays(self, roles: Iterable[str]) -> None:
+        """Bring layers up to date or make them; hidden ones later, when they are looked at."""
+        for role in roles:
+            layer = self.layer(role)
+            if layer is None or layer.visible:
+                self._refresh_overlay(role, layer)
+            else:
+                self._stale.add(role)
+
+    def _refresh_overlay(self, role: str, layer: Layer | None) -> None:
+        series, alignment, frame = self.session.series, self.session.alignment, self.frame
+        if series is None or alignment is None or frame is None:
+            return
+        self._stale.discard(role)
+        data, attributes, kind = overlays.overlay(role, series, alignment, frame, self.session.bead)
+        if layer is not None:
+            update_layer(layer, data, attributes)
+            return
+        attributes["metadata"] = {ROLE_KEY: role, METADATA_KEY: series}
+        active = self.viewer.layers.selection.active
+        layer = self.viewer.add_layer(Layer.create(data, attributes, kind))
+        layer.events.visible.connect(self._on_visible)
+        self.viewer.layers.selection.active = active
+
+    def _on_visible(self, event: Any) -> None:
+        """Catch up on what a layer has missed while it was hidden."""
+        role = event.source.metadata[ROLE_KEY]
+        if event.source.visible and role in self._stale:
+            with self.refreshing():
+                self._refresh_overlay(role, event.source)
 
     @contextlib.contextmanager
     def refreshing(self) -> Iterator[None]:
@@ -301,29 +327,12 @@ class Layers:
             self.session.warned.emit("tilt images are not shown in 3D: press the 2D button to see them again")
 
 
+def _is_same(one: tuple[object, ...] | None, other: tuple[object, ...]) -> bool:
+    """Whether the same things are shown: series by name (its exclusions may differ), the rest as they are."""
+    return one is not None and one[1] is other[1] and one[2] == other[2]
+
+
 def text_overlay(viewer: ViewerModel) -> Any:
     """The text in the corner of the canvas, which napari 0.9 has moved."""
     canvas = getattr(viewer, "canvas", None)
     return viewer.text_overlay if canvas is None else canvas.overlays.text
-
-
-def _update_points(layer: Points, data: Any, attributes: dict[str, Any]) -> None:
-    mode, chosen = layer.mode, set(layer.selected_data)
-    same_number = len(layer.data) == len(data)
-    layer.data = data
-    layer.features = attributes["features"]
-    layer.border_color = attributes["border_color"]
-    layer.face_color = attributes["face_color"]
-    layer.border_width = attributes["border_width"]
-    layer.size = attributes["size"]
-    layer.symbol = attributes["symbol"]
-    layer.selected_data = chosen if same_number else set()
-    layer.mode = mode
-
-
-def _update_tracks(layer: Tracks, data: Any, attributes: dict[str, Any]) -> None:
-    chosen = layer.color_by
-    layer.color_by = "track_id"  # the only feature that survives new data
-    layer.data = data
-    layer.features = attributes["features"]
-    layer.color_by = chosen

@@ -20,6 +20,9 @@ BEADS, GAPS, PATHS, RESIDUALS, AXIS = "beads", "gaps", "bead paths", "residuals"
 OF_TRACKS = frozenset({BEADS, GAPS, PATHS, RESIDUALS})
 """Those that an alignment without tracks does not have."""
 
+ALL = (AXIS, PATHS, RESIDUALS, GAPS, BEADS)
+"""All of them, the lowest first."""
+
 RESIDUAL_COLOURS = Colormap(
     [[0.10, 0.85, 0.95], [1.0, 0.90, 0.20], [1.0, 0.15, 0.25]], name="residual", controls=[0.0, 0.5, 1.0]
 )
@@ -47,6 +50,23 @@ def residual_colours(residual_px: FloatArray) -> FloatArray:
     colours = np.asarray(RESIDUAL_COLOURS.map(np.clip(parts, 0.0, 1.0)), dtype=np.float64).reshape(-1, 4)
     colours[~np.isfinite(residual_px)] = _UNKNOWN_COLOUR
     return colours
+
+
+def overlay(role: str, series: TiltSeries, alignment: Alignment, frame: Frame, selected: int | None) -> LayerData:
+    """Return the layer of one of `ALL`."""
+    match role:
+        case "beads":
+            return beads_overlay(series, alignment, frame, selected)
+        case "gaps":
+            return gaps_overlay(series, alignment, frame, selected)
+        case "bead paths":
+            return paths_overlay(series, alignment, frame)
+        case "residuals":
+            return residuals_overlay(series, alignment, frame)
+        case "tilt axis":
+            return axis_overlay(series, alignment, frame)
+        case _:
+            raise ValueError(f"there is no layer {role!r}")
 
 
 def beads_overlay(series: TiltSeries, alignment: Alignment, frame: Frame, selected: int | None) -> LayerData:
@@ -160,7 +180,7 @@ def _each(values: FloatArray) -> FloatArray:
 
 
 def _labels() -> dict[str, Any]:
-    return {"string": "{track_id}", "size": 8, "color": "white", "anchor": "upper_left", "visible": False}
+    return {"string": {"feature": "track_id"}, "size": 8, "color": "white", "anchor": "upper_left", "visible": False}
 
 
 def _common(series: TiltSeries, name: str) -> dict[str, Any]:
