@@ -17,12 +17,11 @@ from cyclopts import App
 from fake_method import Nudge, NudgeMethod
 from napari_tiltalign.cli import main
 from napari_tiltalign.cli.align import add_methods
-from napari_tiltalign.cli.options import flag_names
 from napari_tiltalign.cli.watching import plain
 from napari_tiltalign.io import read
 from napari_tiltalign.io.convert import read_alignment
 from napari_tiltalign.io.record import read_record
-from napari_tiltalign.methods.base import MethodOptions, methods
+from napari_tiltalign.methods.base import MethodOptions, flag_names, methods
 
 Capture = pytest.CaptureFixture[str]
 

@@ -29,7 +29,7 @@ from napari_tiltalign.io.output import (
     remove_tables,
     write_series_failure,
     write_series_result,
-    write_tables,
+    write_tables_again,
 )
 from napari_tiltalign.io.output_folder import OutputFolder
 from napari_tiltalign.io.record import read_record
@@ -174,7 +174,8 @@ def align_dataset(
     remove_tables(folder)
     try:
         summary = run.all(chosen)
-        _write_tables(summary, dataset)
+        failures = {outcome.name: outcome.failure for outcome in summary.failed}
+        write_tables_again(folder, dataset, {outcome.name for outcome in summary.aligned}, failures)
         record.write("finished", run.outcomes)
     except BaseException as error:
         with suppress(OSError):
@@ -182,20 +183,6 @@ def align_dataset(
             record.write("stopped" if stopped else f"broken off: {error}", run.outcomes)
         raise
     return summary
-
-
-def _write_tables(summary: Summary, dataset: Dataset) -> None:
-    """Write the tables: of this run, and of what the folder has of the other series of the dataset."""
-    folder = summary.folder
-    aligned = {outcome.name for outcome in summary.aligned}
-    failures = {outcome.name: outcome.failure for outcome in summary.failed}
-    for name in (*(series.name for series in dataset), *dataset.failed):
-        state = None if name in aligned | failures.keys() else SeriesState.read(folder.state_file(name))
-        if state and state.is_intact(folder.root):
-            aligned.add(name)
-        elif state:
-            failures[name] = state.failure or "its files were changed since they were written"
-    write_tables(folder, dataset, aligned, failures)
 
 
 class _Run:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from napari_tiltalign.geometry import ViewGeometry
+from napari_tiltalign.io import read
+from napari_tiltalign.io.project import write_relion_project
 from napari_tiltalign.model import Alignment, ArrayImage, Dataset, Tilt, TiltSeries, Tracks
 
 SHAPE_YX = (96, 80)
@@ -77,6 +81,35 @@ def make_series(name: str = "TS_1") -> tuple[TiltSeries, Alignment]:
     series = TiltSeries(name, tilts, PIXEL_ANGST, SHAPE_YX)
     alignment = Alignment(name, tilt_ids, geometry, PIXEL_ANGST, SHAPE_YX, np.ones(len(geometry), bool), tracks=tracks)
     return series, alignment
+
+
+@pytest.fixture(autouse=True)
+def user_state(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keep the plugin's files for the user out of the real user's folder."""
+    folder = tmp_path_factory.mktemp("user_state")
+    monkeypatch.setattr("napari_tiltalign.ui.user_state.state_folder", lambda: folder)
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> tuple[Dataset, dict[str, Alignment]]:
+    """Three series of equal content as a RELION project on the disk, and their exact alignments by name."""
+    made, truth = make_series()
+    named = {name: tuple(f"{name}_{i}" for i in made.tilt_ids) for name in ("TS_1", "TS_2", "TS_10")}
+    written = [
+        made.replace(name=name, tilts=tuple(replace(t, tilt_id=i) for t, i in zip(made.tilts, ids, strict=True)))
+        for name, ids in named.items()
+    ]
+    dataset = read(write_relion_project(tmp_path / "project", written))
+    assert all(dataset[name].tilt_ids == ids for name, ids in named.items())
+    return dataset, {name: with_tilt_ids(truth, name, ids) for name, ids in named.items()}
+
+
+def with_tilt_ids(alignment: Alignment, name: str, tilt_ids: tuple[str, ...]) -> Alignment:
+    """Return the alignment for a series of another name, with other tilt ids."""
+    assert alignment.tracks is not None
+    tracks = alignment.tracks.replace(tilt_ids=tilt_ids)
+    return alignment.replace(series_name=name, tilt_ids=tilt_ids, tracks=tracks)
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from napari_tiltalign.ui.commands import (
 )
 from napari_tiltalign.ui.edits import EditRefused
 from napari_tiltalign.ui.session import Session, session_for
+from napari_tiltalign.ui.work import opened_work
 
 SIGNALS = (
     "dataset_changed", "series_changed", "candidates_changed", "alignment_changed", "exclusions_changed",
@@ -254,7 +255,8 @@ def test_candidates_are_used_and_removed(session, truth):
 
 
 def test_alignments_known_from_the_start_are_no_unsaved_work(dataset, truth):
-    session = Session(counting_resolve, known_alignments=lambda series: {"from STAR": truth, "saved": truth})
+    known = {"from STAR": truth, "saved": truth}
+    session = Session(counting_resolve, restore=lambda dataset, series: opened_work(series, known))
     session.open(dataset)
     assert session.work.current == "saved"
     assert session.unsaved() == ()
@@ -288,7 +290,7 @@ def test_recorded_steps_lead_to_the_same_work(session, dataset, truth):
     session.undo()
     session.redo()
 
-    again = Session(counting_resolve, known_alignments=lambda series: {"exact": truth})
+    again = Session(counting_resolve, restore=lambda dataset, series: opened_work(series, {"exact": truth}))
     again.open(dataset, show="TS_2")
     again.replay("TS_1", steps)
     assert again.series.name == "TS_1"

@@ -7,27 +7,7 @@ from typing import Annotated, Any
 from cyclopts import CycloptsError, Parameter
 from pydantic import ValidationError
 
-from napari_tiltalign.methods.base import MethodOptions
-
-
-def flag_names(options: type[MethodOptions]) -> dict[str, str]:
-    """Return the flag of every option: its field name with dashes, unless the field carries a ``flag`` of its own.
-
-    Raises
-    ------
-    TypeError
-        If a field's flag is not text that begins with two dashes.
-    """
-    return {name: _flag(name, field.json_schema_extra) for name, field in options.model_fields.items()}
-
-
-def _flag(name: str, extra: Any) -> str:
-    flag = extra.get("flag") if isinstance(extra, dict) else None
-    if flag is None:
-        return "--" + name.replace("_", "-")
-    if not (isinstance(flag, str) and flag.startswith("--")):
-        raise TypeError(f"option {name}: flag must be text that begins with two dashes, not {flag!r}")
-    return flag
+from napari_tiltalign.methods.base import MethodOptions, flag_names
 
 
 def flags_annotation(options: type[MethodOptions]) -> Any:

@@ -170,6 +170,33 @@ def write_tables(folder: OutputFolder, dataset: Dataset, aligned: Collection[str
         write_star(folder.aligned_star, {GLOBAL: table, **dataset.extra_blocks})
 
 
+def write_tables_again(
+    folder: OutputFolder, dataset: Dataset, aligned: Collection[str], failures: Mapping[str, str]
+) -> None:
+    """Write the global tables after some series were done; what the folder has of the others stays in them.
+
+    Parameters
+    ----------
+    folder, dataset
+        See `write_tables`.
+    aligned, failures
+        What became of the series that were done now.
+
+    Raises
+    ------
+    OSError
+        If a table cannot be written.
+    """
+    good, bad = set(aligned), dict(failures)
+    for name in (*(series.name for series in dataset), *dataset.failed):
+        state = None if name in good or name in bad else SeriesState.read(folder.state_file(name))
+        if state and state.is_intact(folder.root):
+            good.add(name)
+        elif state:
+            bad[name] = state.failure or "its files were changed since they were written"
+    write_tables(folder, dataset, good, bad)
+
+
 def _failed_table(rows: Mapping[str, Mapping[str, str]], names: Collection[str], failures: Mapping[str, str]) -> Table:
     """Table of series that failed, with the columns of the input, so that it can be given as input again."""
     listed = [rows.get(name, {NAME: name}) for name in names]

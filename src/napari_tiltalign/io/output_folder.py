@@ -8,6 +8,8 @@
     DIR/external/NAME/alignment.json    everything that is known, all images and tracks
     DIR/external/NAME/NAME.xf .tlt .xtilt .rawtlt .aln [.fid]
     DIR/external/NAME/state.json        what became of the series, with checksums
+    DIR/external/NAME/curation.json     what a person decided in napari: exclusions, all candidates, locked beads
+    DIR/external/NAME/journal.jsonl     steps since the last saving; there only while there are some
     DIR/run.json                        command, options, version, times
 """
 
@@ -71,6 +73,14 @@ class OutputFolder:
     def state_file(self, name: str) -> Path:
         """What became of a series."""
         return self.series_folder(name) / "state.json"
+
+    def curation_file(self, name: str) -> Path:
+        """What a person decided about a series."""
+        return self.series_folder(name) / "curation.json"
+
+    def journal_file(self, name: str) -> Path:
+        """Steps of a person's work on a series since it was saved."""
+        return self.series_folder(name) / "journal.jsonl"
 
     def result_files(self, name: str) -> list[Path]:
         """Every file that the result of a series can have, but for its state."""

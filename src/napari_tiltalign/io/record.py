@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from napari_tiltalign.errors import BadInput
 from napari_tiltalign.geometry import ViewGeometry
 from napari_tiltalign.io.files import write_atomic
-from napari_tiltalign.model import Alignment, Flag, Provenance, Tracks, Uncertainty
+from napari_tiltalign.model import Alignment, Flag, LocalMotion, Provenance, Tracks, Uncertainty
 
 FORMAT = "napari-tiltalign alignment"
 VERSION = 1
@@ -72,6 +72,18 @@ class _Tracks(_Strict):
     leave_out_yx_px: list[list[MaybeNumber]]
 
 
+class _LocalMotion(_Strict):
+    reference_tilt_id: str
+    support_zyx_angst: list[list[float]]
+    coefficients_yx_angst: list[list[list[float]]]
+    common_yx: list[list[list[float]]]
+    length_angst: float
+    time_steps: float
+    amplitude_angst: float
+    left_out_rms_px: float
+    rigid_left_out_rms_px: float
+
+
 class _Flag(_Strict):
     name: str
     detail: str
@@ -98,6 +110,7 @@ class _Record(_Strict):
     unit_magnification_geometry: _Geometry | None
     uncertainty: _Uncertainty | None
     tracks: _Tracks | None
+    local_motion: _LocalMotion | None = None
     statistics: dict[str, MaybeNumber]
     details: dict[str, Any]
     flags: list[_Flag]
@@ -114,6 +127,7 @@ def record_text(alignment: Alignment) -> str:
         message names the key.
     """
     unit, sd, tracks = alignment.unit_magnification_geometry, alignment.uncertainty, alignment.tracks
+    motion = alignment.local_motion
     record = {
         "format": FORMAT,
         "version": VERSION,
@@ -127,6 +141,7 @@ def record_text(alignment: Alignment) -> str:
         "unit_magnification_geometry": None if unit is None else _fields(unit, _Geometry),
         "uncertainty": None if sd is None else _fields(sd, _Uncertainty),
         "tracks": None if tracks is None else _fields(tracks, _Tracks),
+        "local_motion": None if motion is None else _fields(motion, _LocalMotion),
         "statistics": alignment.statistics,
         "details": alignment.details,
         "flags": [_fields(flag, _Flag) for flag in alignment.flags],
@@ -161,9 +176,29 @@ def read_record(path: str | os.PathLike[str]) -> Alignment:
     try:
         if (size := where.stat().st_size) > SIZE_LIMIT_BYTES:
             raise BadInput(f"{where} has {size} bytes, more than any alignment; is it the right file?")
-        content = json.loads(where.read_bytes(), object_pairs_hook=_unique_keys, parse_constant=_refuse)
+        text = where.read_bytes()
     except OSError as error:
         raise BadInput(f"cannot read {where}: {error.strerror or error}") from error
+    return parse_record(text, str(where))
+
+
+def parse_record(text: str | bytes, where: str) -> Alignment:
+    """Read an alignment from the text that `record_text` has written.
+
+    Parameters
+    ----------
+    text
+        JSON.
+    where
+        What it was read from, for messages.
+
+    Raises
+    ------
+    BadInput
+        See `read_record`.
+    """
+    try:
+        content = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{where} is not a JSON file that can be read: {error}") from error
     _check_format(where, content)
@@ -177,7 +212,7 @@ def read_record(path: str | os.PathLike[str]) -> Alignment:
         raise BadInput(f"{where}: {error}") from error
 
 
-def _check_format(where: Path, content: Any) -> None:
+def _check_format(where: str, content: Any) -> None:
     """Say what is wrong with a file of another format or version, before its keys are looked at."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise BadInput(f"{where} is not an alignment of this program (no format {FORMAT!r})")
@@ -187,7 +222,7 @@ def _check_format(where: Path, content: Any) -> None:
 
 def _alignment(record: _Record) -> Alignment:
     tilt_ids = tuple(record.tilt_ids)
-    unit = record.unit_magnification_geometry
+    unit, motion = record.unit_magnification_geometry, record.local_motion
     return Alignment(
         series_name=record.series_name,
         tilt_ids=tilt_ids,
@@ -199,6 +234,7 @@ def _alignment(record: _Record) -> Alignment:
         unit_magnification_geometry=None if unit is None else ViewGeometry(**_arrays(unit)),
         uncertainty=None if record.uncertainty is None else Uncertainty(**_arrays(record.uncertainty)),
         tracks=None if record.tracks is None else Tracks(tilt_ids, **_arrays(record.tracks)),
+        local_motion=None if motion is None else LocalMotion(**motion.model_dump()),
         statistics={name: math.nan if value is None else value for name, value in record.statistics.items()},
         details=record.details,
         flags=tuple(Flag(flag.name, flag.detail, tuple(flag.tilt_ids)) for flag in record.flags),

@@ -53,6 +53,22 @@ class AddAlignment:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplaceWork:
+    """Go to a state of the work as a whole; a journal has it where an undo went back past the last saving."""
+
+    work: Work
+
+    @property
+    def label(self) -> str:
+        """What was done."""
+        return "undo and redo past the last saving"
+
+    def apply(self, work: Work) -> Work:
+        """Return the other work."""
+        return self.work
+
+
+@dataclass(frozen=True, slots=True)
 class UseAlignment:
     """Use another candidate."""
 

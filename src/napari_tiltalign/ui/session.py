@@ -6,7 +6,8 @@ that can be undone goes through `Session.do`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Literal
 from weakref import WeakKeyDictionary
 
@@ -40,9 +41,9 @@ def inline(
         done(result)
 
 
-def no_alignments(series: TiltSeries) -> Mapping[str, Alignment]:
-    """Alignments known from the start: none."""
-    return {}
+def nothing_saved(dataset: Dataset, series: TiltSeries) -> Work:
+    """Work on a series of which nothing was saved."""
+    return opened_work(series, {})
 
 
 class Session:
@@ -54,8 +55,8 @@ class Session:
         Solves the geometry again from edited tracks.
     background
         Runs that somewhere; right here by default.
-    known_alignments
-        Alignments that are there when a series is opened for the first time, by name.
+    restore
+        Gives the work on a series of a dataset when it is opened for the first time: what was saved of it.
 
     Attributes
     ----------
@@ -67,8 +68,12 @@ class Session:
         The selection: a bead, a view, raw or aligned images.
     history_changed
         What can be undone, or whether there are unsaved changes.
+    saved
+        Emitted with the name of a series when it was saved.
     recorded
         Emitted with the name of the series and the step, for the journal.
+    results_folder
+        Where results of this dataset are kept; None if none was chosen yet.
     examined
         Beads (track id, tilt id) the user has been led to, the last at the end; forgotten with the series.
     told, warned
@@ -84,6 +89,7 @@ class Session:
     view_changed = Signal()
     display_changed = Signal()
     history_changed = Signal()
+    saved = Signal(str)
     recorded = Signal(str, object)
     told = Signal(str)
     warned = Signal(str)
@@ -92,11 +98,11 @@ class Session:
         self,
         resolve: Resolve = resolve,
         background: Background = inline,
-        known_alignments: Callable[[TiltSeries], Mapping[str, Alignment]] = no_alignments,
+        restore: Callable[[Dataset, TiltSeries], Work] = nothing_saved,
     ) -> None:
         self._resolve = resolve
         self._background = background
-        self._known_alignments = known_alignments
+        self._restore = restore
         self._solving = False
         self._forget_dataset()
 
@@ -105,6 +111,7 @@ class Session:
         self._name = ""
         self._histories: dict[str, History[Work]] = {}
         self._saved: dict[str, Work] = {}
+        self.results_folder: Path | None = None
         self._bead: int | None = None
         self._view = ""
         self.examined: list[tuple[int, str]] = []
@@ -157,11 +164,20 @@ class Session:
     def _history(self, name: str) -> History[Work]:
         """Work on a series with its past, begun at the first call."""
         if name not in self._histories:
-            opened = self.series_named(name)
-            work = opened_work(opened, self._known_alignments(opened))
+            work = self._opened(self.series_named(name))
             self._histories[name] = History(work)
             self._saved[name] = work
         return self._histories[name]
+
+    def _opened(self, series: TiltSeries) -> Work:
+        """Work on a series that is opened for the first time; what cannot be restored is told."""
+        if self._dataset is None:
+            raise KeyError("no dataset is open")
+        try:
+            return self._restore(self._dataset, series)
+        except TiltAlignError as error:
+            self.warned.emit(f"{series.name}: saved work is not shown: {error}")
+            return nothing_saved(self._dataset, series)
 
     def show_neighbour(self, step: int) -> None:
         """Show the series that comes `step` places later in the dataset, if there is one."""
@@ -236,17 +252,24 @@ class Session:
         """Repeat recorded steps on a series that is as it was when it was opened, and show it.
 
         The geometry is solved once, at the end.
+
+        Raises
+        ------
+        EditRefused
+            If a step makes no sense; those before it are done then.
         """
         self.show(series_name)
         before, history = self.work, self._history(series_name)
-        for step in steps:
-            if step == "undo":
-                history.undo()
-            elif step == "redo":
-                history.redo()
-            else:
-                history.push(step.apply(history.value), step.label)
-        self._announce_work(series_name, before)
+        try:
+            for step in steps:
+                if step == "undo":
+                    history.undo()
+                elif step == "redo":
+                    history.redo()
+                else:
+                    history.push(step.apply(history.value), step.label)
+        finally:
+            self._announce_work(series_name, before)
 
     @property
     def undo_label(self) -> str:
@@ -265,6 +288,7 @@ class Session:
     def mark_saved(self, series_name: str) -> None:
         """Remember that a series was saved as it is now."""
         self._saved[series_name] = self._histories[series_name].value
+        self.saved.emit(series_name)
         self.history_changed.emit()
 
     def work_of(self, series_name: str) -> Work | None:
