@@ -26,6 +26,9 @@ _SAME_BEAD = 0.3
 _LEAST_VIEWS = 3
 _LEAST_PER_VIEW = 2
 _LEAST_SHARE_SEEN = 0.4
+_FIRST_ROUNDS = 3
+"""Rounds of learning before the beads are localised: good enough to predict where they are."""
+
 _DOUBTFUL_NOISE = 4.0
 _FEW_BEADS = 6
 _OUTLIER_WEIGHT = 0.25
@@ -157,7 +160,7 @@ def refine(scene: Scene, linked: Constellation, priors: ViewPriors, sizes: Seque
     least = 3 if len(linked.joined) < 20 else 4
     first, points, joined = _tied(_from_links(linked, sizes), linked.points_zyx, least)
     start = _full(linked.views, points, len(linked.views), 0.3)
-    current = _solve(scene, first, start, priors, joined)
+    current = _solve(scene, first, start, priors, joined, rounds=_FIRST_ROUNDS)
 
     distinct = _distinct(scene, current, first)
     first, points = _keep(first, current.solution.estimate.points_zyx, distinct)
@@ -318,7 +321,14 @@ def _rows(found: Measurements, chosen: NDArray[np.intp]) -> Measurements:
     return Measurements(**{name: getattr(found, name)[chosen] for name in Measurements.__dataclass_fields__})
 
 
-def _solve(scene: Scene, found: Measurements, start: Estimate, priors: ViewPriors, joined: NDArray[np.intp]) -> Refined:
+def _solve(
+    scene: Scene,
+    found: Measurements,
+    start: Estimate,
+    priors: ViewPriors,
+    joined: NDArray[np.intp],
+    rounds: int = 8,
+) -> Refined:
     """Learn priors and solve the joined views from the used measurements."""
     found = _rows(found, np.flatnonzero(np.isin(found.view, joined)))
     used = found.used()
@@ -329,7 +339,7 @@ def _solve(scene: Scene, found: Measurements, start: Estimate, priors: ViewPrior
     )
     bundle = Bundle(observations, priors.take(joined), np.zeros(len(joined)), scene.height_sd)
     first = Estimate(start.views[joined], start.points_zyx, start.noise_sd[joined])
-    bundle, solution, sure = learn(bundle, first)
+    bundle, solution, sure = learn(bundle, first, rounds=rounds)
     return Refined(joined, bundle, solution, sure, found)
 
 

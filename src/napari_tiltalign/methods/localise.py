@@ -37,6 +37,8 @@ _NEIGHBOUR_WEIGHT = 0.5
 _LARGEST_MOVE = 0.45
 _MOST_MISSING = 0.35
 _WHITE_FLOOR = 0.02
+_NOISE_SAMPLE_PX = 384
+"""The noise is learned from the middle of the view, this wide: enough pixels for every lag of the autocorrelation."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -278,6 +280,9 @@ def _noise_solver(view: _View, diameter_px: float, disc: NDArray[np.int64]) -> _
     around = np.round(view.position).astype(int)[:, None] + _disc(0.9 * diameter_px)[None]
     around = _inside(around, contrast.shape)
     free[around[..., 0], around[..., 1]] = False
+    middle = tuple(slice(max(0, (size - _NOISE_SAMPLE_PX) // 2), (size + _NOISE_SAMPLE_PX) // 2) for size in free.shape)
+    if free[middle].sum() >= 0.25 * _NOISE_SAMPLE_PX**2:
+        contrast, free = contrast[middle], free[middle]
     if free.sum() < 4 * len(disc):
         return _NoiseSolver(np.eye(len(disc)) / max(float(contrast.var()), 1e-12))
     values = contrast[free]
