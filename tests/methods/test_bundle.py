@@ -107,7 +107,10 @@ def test_result_does_not_depend_on_a_common_translation_of_the_start(translation
 
 
 def dense_system(bundle, estimate):
-    """Normal equations over all 5 n + 3 p parameters, and their right-hand side, built the plain way."""
+    """Normal equations over all 5 n + 3 p parameters, and their right-hand side, built the plain way.
+
+    A bivariate Student t observation has (nu + 2) / (nu + 4) of the information that its weight in the gradient says.
+    """
     n, p = len(estimate.views), len(estimate.points_zyx)
     observations = bundle.observations
     predicted, by_view, by_point = linearise(
@@ -116,7 +119,8 @@ def dense_system(bundle, estimate):
     residual = observations.position_yx - predicted
     variance = (estimate.noise_sd[observations.view] * observations.relative_sd) ** 2
     nu = bundle.student_t_degrees
-    precision = (nu + 2) / (nu + (residual**2).sum(axis=1) / variance) / variance
+    weight = (nu + 2) / (nu + (residual**2).sum(axis=1) / variance) / variance
+    information = (nu + 2) / (nu + 4) * weight
     size = N_VIEW_PARAMETERS * n + 3 * p
     matrix, right = np.zeros((size, size)), np.zeros(size)
     for k, (view, point) in enumerate(zip(observations.view, observations.point, strict=True)):
@@ -124,8 +128,8 @@ def dense_system(bundle, estimate):
         jacobian[:, N_VIEW_PARAMETERS * view : N_VIEW_PARAMETERS * (view + 1)] = by_view[k]
         at = N_VIEW_PARAMETERS * n + 3 * point
         jacobian[:, at : at + 3] = by_point[k]
-        matrix += precision[k] * jacobian.T @ jacobian
-        right += precision[k] * jacobian.T @ residual[k]
+        matrix += information[k] * jacobian.T @ jacobian
+        right += weight[k] * jacobian.T @ residual[k]
     for kind, prior in enumerate(bundle.priors):
         own = np.arange(n) * N_VIEW_PARAMETERS + kind
         inverse = np.linalg.inv(prior.covariance())

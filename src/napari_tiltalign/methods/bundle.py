@@ -154,8 +154,8 @@ class NormalEquations:
         Shapes (a,) and (p, 3): negative gradients.
     by_view, by_point
         Jacobians, shapes (k, 2, 5) and (k, 2, 3).
-    precision
-        Shape (k,): weight / variance of every observation.
+    information
+        Shape (k,): what every observation tells about its position, 1 / square pixels.
     """
 
     active: NDArray[np.intp]
@@ -166,7 +166,7 @@ class NormalEquations:
     point_gradient: FloatArray
     by_view: FloatArray
     by_point: FloatArray
-    precision: FloatArray
+    information: FloatArray
 
     def schur(self, v_inverse: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return B V^-1 as (a, 3 p) and the Schur complement A - B V^-1 B' as (a, a)."""
@@ -250,20 +250,13 @@ def reference_view(estimate: Estimate) -> int:
 
 
 def normal_equations(
-    bundle: Bundle, estimate: Estimate, prior_precisions: list[FloatArray] | None = None, *, expected: bool = False
+    bundle: Bundle, estimate: Estimate, prior_precisions: list[FloatArray] | None = None
 ) -> NormalEquations:
     """Linearise at an estimate (see the module's docstring).
 
-    Parameters
-    ----------
-    bundle, estimate
-        The problem, and where to linearise it.
-    prior_precisions
-        Inverse covariances (n, n) of the priors; computed if not given.
-    expected
-        Weigh observations by the information they are expected to hold, (nu + 2) / (nu + 4) of what the robust
-        weights say (Lange, Little and Taylor 1989): with heavy tails an observation tells less. For covariances; the
-        gradients are scaled too.
+    The gradients are exact. The matrices weigh an observation by the information it is expected to hold, which with
+    heavy tails is less than its robust weight says (Lange, Little and Taylor 1989): steps of this length converge
+    fastest, and the inverse is an honest covariance.
     """
     if prior_precisions is None:
         prior_precisions = [prior.precision() for prior in bundle.priors]
@@ -272,19 +265,19 @@ def normal_equations(
     view, point, k = observations.view, observations.point, len(observations)
     predicted, by_view, by_point = linearise(estimate.views, estimate.points_zyx, bundle.x_tilt_deg, view, point)
     residual = observations.position_yx - predicted
-    precision = robust_weights(bundle, estimate, residual) / observation_variance(bundle, estimate)
-    if expected:
-        precision = precision * expected_information(bundle.student_t_degrees)
+    weight = robust_weights(bundle, estimate, residual) / observation_variance(bundle, estimate)
+    pull = weight[:, None] * residual
+    information = expected_information(bundle.student_t_degrees) * weight
 
-    weighted_view, weighted_point = by_view * precision[:, None, None], by_point * precision[:, None, None]
+    weighted_view, weighted_point = by_view * information[:, None, None], by_point * information[:, None, None]
     index, ones = np.arange(k), np.ones(k)
     over_views = csr_array((ones, (view, index)), shape=(n, k))
     over_points = csr_array((ones, (point, index)), shape=(p, k))
     transposed = weighted_view.transpose(0, 2, 1)
     blocks = (over_views @ (transposed @ by_view).reshape(k, -1)).reshape(n, N_VIEW_PARAMETERS, N_VIEW_PARAMETERS)
-    view_gradient = over_views @ np.einsum("kra,kr->ka", weighted_view, residual)
+    view_gradient = over_views @ np.einsum("kra,kr->ka", by_view, pull)
     v_matrix = (over_points @ (weighted_point.transpose(0, 2, 1) @ by_point).reshape(k, -1)).reshape(p, 3, 3)
-    point_gradient = over_points @ np.einsum("kra,kr->ka", weighted_point, residual)
+    point_gradient = over_points @ np.einsum("kra,kr->ka", by_point, pull)
     coupling = np.zeros((p, n, N_VIEW_PARAMETERS, 3))
     coupling[point, view] = transposed @ by_point
 
@@ -307,7 +300,7 @@ def normal_equations(
         point_gradient,
         by_view,
         by_point,
-        precision,
+        information,
     )
 
 

@@ -56,7 +56,7 @@ def posterior(bundle: Bundle, solution: Solution) -> Posterior:
     """Covariances and leave-out residuals at a solution."""
     estimate, observations = solution.estimate, bundle.observations
     n, p = len(estimate.views), len(estimate.points_zyx)
-    system = normal_equations(bundle, estimate, expected=True)
+    system = normal_equations(bundle, estimate)
     v_inverse = np.linalg.inv(system.v_matrix)
     bv, schur = system.schur(v_inverse)
     solved = cho_solve(cho_factor(schur), np.eye(len(schur)))
@@ -85,7 +85,7 @@ def posterior(bundle: Bundle, solution: Solution) -> Posterior:
         + mixed.transpose(0, 2, 1)
         + system.by_point @ points[point] @ system.by_point.transpose(0, 2, 1)
     )
-    leave_out = _leave_out(solution.residual_yx, prediction, system.precision, bundle.student_t_degrees)
+    leave_out = _leave_out(solution.residual_yx, prediction, system.information, bundle.student_t_degrees)
     relative_views = _relative_to_points(bundle, estimate, views4, coupling.mean(axis=1), centre)
     return Posterior(relative_views, relative_points, prediction, leave_out)
 

@@ -12,6 +12,7 @@ from napari_tiltalign.geometry import FloatArray, ViewGeometry
 from napari_tiltalign.images.compute import single_threaded_algebra
 from napari_tiltalign.methods.bundle import STUDENT_T_DEGREES, Bundle, Estimate, Observations, Solution, solve
 from napari_tiltalign.methods.learned_model import LearnedModel, model_of
+from napari_tiltalign.methods.local_motion import without_local_motion
 from napari_tiltalign.methods.posterior import Posterior, posterior
 from napari_tiltalign.methods.projection import (
     LOG_MAGNIFICATION,
@@ -25,6 +26,9 @@ from napari_tiltalign.model import Alignment, Tracks, Uncertainty
 
 SUSPECT_FACTOR = 2.5
 """A track with more than this many times the noise of a typical one is suspect."""
+
+_TOLERANCE = 1e-9
+"""So sharp that the same tracks give the same geometry from wherever solving starts: undoing an edit brings it back."""
 
 _LEAST_PER_VIEW = 2
 """With fewer observations a view's shift would rest on a single point."""
@@ -62,7 +66,7 @@ def resolve(alignment: Alignment, tracks: Tracks) -> Alignment:
     """Solve an alignment again from edited tracks, with the priors and the noise that were learned.
 
     Images that are excluded in `alignment` take no part and are interpolated; images that became impossible to solve
-    are interpolated too.
+    are interpolated too. A model of local motion rested on the tracks as they were and is dropped.
 
     Parameters
     ----------
@@ -86,6 +90,7 @@ def resolve(alignment: Alignment, tracks: Tracks) -> Alignment:
             alignment.image_shape_yx,
             take_part=alignment.included,
         )
+    alignment = without_local_motion(alignment)
     return alignment.replace(
         geometry=result.geometry,
         unit_magnification_geometry=result.unit_magnification_geometry,
@@ -138,11 +143,13 @@ def solve_tracks(
     bundle = _bundle(tracks, used, solved, model, start, image_shape_yx)
     points = tracks.points_zyx_angst / pixel_size_angst
     first = Estimate(views_from_geometry(start, pixel_size_angst)[solved], points, model.noise_px[solved])
-    solution = solve(bundle, first)
+    solution = solve(bundle, first, tolerance=_TOLERANCE)
     views = solution.estimate.views.copy()
     views[:, LOG_MAGNIFICATION] = 0.0
     unit = solve(
-        bundle.replace(free=(True, True, False)), Estimate(views, solution.estimate.points_zyx, first.noise_sd)
+        bundle.replace(free=(True, True, False)),
+        Estimate(views, solution.estimate.points_zyx, first.noise_sd),
+        tolerance=_TOLERANCE,
     )
     sure = posterior(bundle, solution)
     tilt = model.priors.tilt_deg.mean
