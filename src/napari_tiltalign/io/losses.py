@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_tiltalign.geometry import FloatArray, ViewGeometry
-from napari_tiltalign.model import Alignment
+from napari_tiltalign.model import Alignment, LocalMotion
 
 SLAB_THICKNESS_ANGST = 2000.0
 """Thickness of the slab over which losses are measured: 200 nm, a usual lamella."""
@@ -25,7 +25,7 @@ class Loss:
     Attributes
     ----------
     what
-        What is lost: ``magnification``, ``tracks``.
+        What is lost: ``magnification``, ``tracks``, ``local motion``.
     size_angst
         Largest displacement in an image that this causes, Angstrom, over a slab of 200 nm that fills the field;
         NaN if the loss is not one of geometry.
@@ -115,9 +115,20 @@ def unwritten_losses(alignment: Alignment, exclusions: str = "") -> tuple[Loss, 
     if alignment.tracks is not None:
         n = alignment.tracks.n_tracks
         losses.append(Loss("tracks", math.nan, f"{n} tracks with their 3D points are kept in alignment.json only"))
+    if alignment.local_motion is not None:
+        losses.append(_local_motion_loss(alignment, alignment.local_motion))
     if alignment.uncertainty is not None:
         losses.append(Loss("uncertainty", math.nan, "standard deviations are kept in alignment.json only"))
     n_excluded = int((~alignment.included).sum())
     if n_excluded and exclusions:
         losses.append(Loss("exclusions", math.nan, f"{n_excluded} images that took no part {exclusions}"))
     return tuple(losses)
+
+
+def _local_motion_loss(alignment: Alignment, motion: LocalMotion) -> Loss:
+    points = slab_points_zyx_angst(alignment.image_shape_yx, alignment.pixel_size_angst)
+    used = np.flatnonzero(alignment.included)
+    places = np.concatenate([points, motion.support_zyx_angst])
+    moved = [np.linalg.norm(motion.displacement_yx_angst(places, i), axis=1).max() for i in used]
+    detail = f"motion of the specimen in itself since {motion.reference_tilt_id} is kept in alignment.json only"
+    return Loss("local motion", float(max(moved, default=0.0)), detail)

@@ -24,6 +24,7 @@ from napari_tiltalign.methods.bead_result import BeadRun, alignment_from
 from napari_tiltalign.methods.bead_search import Search, estimate_diameter_px, search
 from napari_tiltalign.methods.coarse import neighbour_shifts
 from napari_tiltalign.methods.constellation import Constellation, Problem, grow
+from napari_tiltalign.methods.local_motion import estimate_local_motion
 from napari_tiltalign.methods.priors import default_priors
 from napari_tiltalign.model import Alignment, TiltSeries
 
@@ -60,6 +61,13 @@ class Fiducial(MethodOptions):
         Literal["dark", "bright"],
         Field(description="Whether beads are darker or brighter than the ice around them."),
     ] = "dark"
+    local_motion: Annotated[
+        Literal["off", "estimate"],
+        Field(
+            description="Whether to look for motion of the specimen in itself; it is kept only if it predicts beads "
+            "that are left out better, and does not change the geometry."
+        ),
+    ] = "estimate"
 
 
 class FiducialMethod:
@@ -122,6 +130,8 @@ def _align(series: TiltSeries, options: Fiducial, start: Alignment | None, progr
     progress(0.95, "judging the result")
     turned = bool(abs(wrap_deg(linked.axis_deg - axis)) > 1.0)
     result = alignment_from(BeadRun(series, options, found, scene, linked, refined), axis_turned=turned)
+    if options.local_motion == "estimate":
+        result = estimate_local_motion(result, series)
     progress(1.0, "done")
     return result
 

@@ -3,6 +3,7 @@
 from napari_tiltalign.model import frozen as _frozen  # noqa: F401 (makes read-only mappings picklable)
 from napari_tiltalign.model.alignment import Alignment, Provenance, Uncertainty
 from napari_tiltalign.model.flags import FLAG_MEANINGS, Flag
+from napari_tiltalign.model.local_motion import LocalMotion
 from napari_tiltalign.model.table import Table
 from napari_tiltalign.model.tilt_series import NOT_GIVEN, ArrayImage, Dataset, ImageSource, Tilt, TiltSeries
 from napari_tiltalign.model.tracks import REJECTION_REASONS, State, Tracks
@@ -16,6 +17,7 @@ __all__ = [
     "Dataset",
     "Flag",
     "ImageSource",
+    "LocalMotion",
     "Provenance",
     "State",
     "Table",

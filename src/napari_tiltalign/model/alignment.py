@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from napari_tiltalign.geometry import FloatArray, ViewGeometry, frozen_array
 from napari_tiltalign.model.flags import Flag
+from napari_tiltalign.model.local_motion import LocalMotion
 from napari_tiltalign.model.tracks import Tracks
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -93,6 +94,8 @@ class Alignment:
         Standard deviations, or None if the method does not estimate them.
     tracks
         Beads or patches it rests on, or None.
+    local_motion
+        How the specimen moves in itself, on top of `geometry`; None if it is rigid as far as known.
     statistics
         Named numbers about the fit, units in the names (``residual_rms_px``).
     details
@@ -113,6 +116,7 @@ class Alignment:
     unit_magnification_geometry: ViewGeometry | None = None
     uncertainty: Uncertainty | None = None
     tracks: Tracks | None = None
+    local_motion: LocalMotion | None = None
     statistics: Mapping[str, float] = field(default_factory=lambda: _NOTHING)
     details: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
     flags: tuple[Flag, ...] = ()
@@ -131,6 +135,8 @@ class Alignment:
             raise ValueError(f"unit_magnification_geometry must have {n} images")
         if self.tracks is not None and self.tracks.tilt_ids != self.tilt_ids:
             raise ValueError("tracks belong to other images than the alignment")
+        if self.local_motion is not None and len(self.local_motion) != n:
+            raise ValueError(f"local_motion must have {n} images")
         if not self.pixel_size_angst > 0:
             raise ValueError("pixel_size_angst must be positive")
 
@@ -177,4 +183,5 @@ class Alignment:
                 sd.y_tilt_deg[index], sd.z_rot_deg[index], sd.shift_yx_angst[index], sd.magnification[index]
             ),
             tracks=None,
+            local_motion=None if self.local_motion is None else self.local_motion.take(index),
         )  # fmt: skip

@@ -1,0 +1,258 @@
+"""Local motion: find out from the beads how the specimen moved in itself, and keep it only if it predicts better.
+
+The residuals of a rigid alignment that neighbouring beads share are motion of the specimen. It is modelled as a
+Gaussian process over place and time (`motion_kernel`) whose scales are learned from the residuals (`motion_evidence`)
+and which is solved together with the views and the beads (`motion_solve`). How good it is shows at beads that took no
+part: the motion is kept only if it predicts them clearly better than a rigid specimen does. Observations left out one
+by one would flatter it, because the same bead in the neighbouring images tells most of them.
+
+The geometry of the alignment stays as it is: it is the best for programs that know no local motion.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_tiltalign.geometry import FloatArray, RigidMotion, ViewGeometry, rotation_x
+from napari_tiltalign.images.compute import single_threaded_algebra
+from napari_tiltalign.methods.motion_evidence import Evidence, learn_scales
+from napari_tiltalign.methods.motion_kernel import ACROSS, ALONG, MotionBasis, time_covariance
+from napari_tiltalign.methods.motion_problem import MotionProblem, MotionState, axis_rows, motion_problem
+from napari_tiltalign.methods.motion_solve import MotionSolution, solve_motion
+from napari_tiltalign.methods.projection import geometry_from_views
+from napari_tiltalign.model import Alignment, Flag, LocalMotion, TiltSeries
+from napari_tiltalign.model.interpolation import interpolate_geometry
+
+DETAILS_KEY = "local_motion"
+
+_LEAST_BEADS = 6
+_MOST_JUDGED = 100
+"""Beads left out at most; more do not make the decision any surer."""
+_ROUNDS = 2
+_LEAST_IMPROVEMENT = 0.1
+"""Part by which the error of left-out beads must fall."""
+_SIGNIFICANCE = 3.0
+"""And how many standard errors of the mean over the beads that must be."""
+_STATISTICS = tuple(
+    f"leave_one_bead_out_{kind}_px_{model}" for kind in ("rms", "median") for model in ("rigid", "local")
+)
+
+
+def estimate_local_motion(alignment: Alignment, series: TiltSeries) -> Alignment:
+    """Add a model of local motion to an alignment by beads, if that predicts beads that are left out better.
+
+    Parameters
+    ----------
+    alignment
+        Solved from tracks. A model of local motion it has is replaced.
+    series
+        What was aligned; its doses tell the order of exposure.
+
+    Returns
+    -------
+    Alignment
+        The same geometry. ``details["local_motion"]`` says in words what was found; statistics give the error of
+        beads left out, rigid and with local motion; where the model is kept there is a flag.
+
+    Notes
+    -----
+    The model is kept if, in the mean over the beads, the logarithm of the error of a left-out bead falls by more than
+    3 standard errors, and by more than 10 %.
+    """
+    alignment = without_local_motion(alignment)
+    found = motion_problem(alignment, series)
+    if found is None or len(found[0].track) < _LEAST_BEADS:
+        n = 0 if found is None else len(found[0].track)
+        return _with_words(alignment, f"not looked for: {n} beads can be used, at least {_LEAST_BEADS} are needed")
+    with single_threaded_algebra():
+        return _decided(alignment, *found)
+
+
+def without_local_motion(alignment: Alignment) -> Alignment:
+    """Return the alignment without its model of local motion and everything that was said about it."""
+    return alignment.replace(
+        local_motion=None,
+        statistics={k: v for k, v in alignment.statistics.items() if k not in _STATISTICS},
+        details={k: v for k, v in alignment.details.items() if k != DETAILS_KEY},
+        flags=tuple(flag for flag in alignment.flags if flag.name != DETAILS_KEY),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Errors:
+    """Errors of beads left out.
+
+    Attributes
+    ----------
+    distance_px
+        Shape (2, k): of every observation judged; first for a rigid specimen, then with local motion.
+    per_bead_px
+        Shape (2, p): root of the median square distance of every bead judged.
+    """
+
+    distance_px: FloatArray
+    per_bead_px: FloatArray
+
+    @classmethod
+    def of(cls, left_out: tuple[FloatArray, FloatArray], judged: NDArray[np.intp]) -> _Errors:
+        distance = np.stack([np.hypot(*error[:, judged]) for error in left_out])
+        seen = np.isfinite(distance).all(axis=0)
+        return cls(distance[:, seen], np.nanmedian(np.where(seen, distance, np.nan), axis=2))
+
+    @property
+    def clearly_better(self) -> bool:
+        """Whether the model with local motion predicts better, see `estimate_local_motion`."""
+        gain = np.log(self.per_bead_px[0] / self.per_bead_px[1])
+        error = gain.std(ddof=1) / np.sqrt(len(gain))
+        return bool(gain.mean() > max(-np.log(1.0 - _LEAST_IMPROVEMENT), _SIGNIFICANCE * error))
+
+    def statistics(self) -> dict[str, float]:
+        rms, median = np.sqrt((self.distance_px**2).mean(axis=1)), np.median(self.distance_px, axis=1)
+        return dict(zip(_STATISTICS, (float(value) for value in (*rms, *median)), strict=True))
+
+
+def _decided(alignment: Alignment, problem: MotionProblem, start: MotionState) -> Alignment:
+    """Fit a rigid specimen and one that moves, and keep the motion if it is better."""
+    judged = np.unique(np.linspace(0, len(problem.track) - 1, _MOST_JUDGED).round().astype(np.intp))
+    grid, views = problem.linearised(start)
+    noise = Evidence(grid).rigid_noise_px
+    rigid = solve_motion(grid, views, noise, None, judged).left_out_px
+    fit = _fit(problem, start, judged)
+    if fit is None:
+        errors = _Errors.of((rigid, rigid), judged)
+        statistics = {k: v for k, v in errors.statistics().items() if k.endswith("rigid")}
+        rms = statistics["leave_one_bead_out_rms_px_rigid"]
+        words = f"none found: a rigid specimen explains the residuals as well (left-out beads: {rms:.2f} px rms)"
+        return _with_words(alignment.replace(statistics={**alignment.statistics, **statistics}), words)
+    errors = _Errors.of((rigid, fit.solution.left_out_px), judged)
+    statistics = errors.statistics()
+    alignment = alignment.replace(statistics={**alignment.statistics, **statistics})
+    figures = "beads left out are predicted to {:.2f} px instead of {:.2f} px rms (median {:.2f} instead of {:.2f} px)"
+    rigid_rms, local_rms, rigid_median, local_median = statistics.values()
+    words = figures.format(local_rms, rigid_rms, local_median, rigid_median)
+    if not errors.clearly_better:
+        return _with_words(alignment, f"not used: {words}, which is not clearly better")
+    motion = _local_motion(alignment, problem, fit, (rigid_rms, local_rms))
+    words = f"{_extent(motion, problem, alignment.pixel_size_angst)}; {words}"
+    alignment = alignment.replace(local_motion=motion, flags=(*alignment.flags, Flag(DETAILS_KEY, words)))
+    return _with_words(alignment, f"used: {words}")
+
+
+def _with_words(alignment: Alignment, words: str) -> Alignment:
+    return alignment.replace(details={**alignment.details, DETAILS_KEY: words})
+
+
+def _extent(motion: LocalMotion, problem: MotionProblem, pixel_size_angst: float) -> str:
+    seen = np.stack([motion.displacement_yx_angst(motion.support_zyx_angst, i) for i in range(len(motion))])
+    distance = np.linalg.norm(seen[problem.image, problem.bead], axis=1) / pixel_size_angst
+    return f"beads move by up to {distance.max():.1f} px in the images ({np.sqrt((distance**2).mean()):.2f} px rms)"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fit:
+    """A fitted motion.
+
+    Attributes
+    ----------
+    start
+        Where the last round was linearised.
+    basis
+        Modes of the motion there.
+    solution
+        What came out.
+    """
+
+    start: MotionState
+    basis: MotionBasis
+    solution: MotionSolution
+
+
+def _fit(problem: MotionProblem, start: MotionState, judged: NDArray[np.intp]) -> _Fit | None:
+    """Learn scales and solve, a few times; None if there is no evidence of motion."""
+    state, scales, nobody = start, None, np.zeros(0, dtype=np.intp)
+    for round_ in range(_ROUNDS):
+        grid, views = problem.linearised(state)
+        scales = learn_scales(grid, problem.field_px, scales)
+        if scales is None:
+            return None
+        basis = grid.basis(scales)
+        last = round_ + 1 == _ROUNDS
+        solution = solve_motion(grid, views, scales.noise_px, basis, judged if last else nobody)
+        fit = _Fit(state, basis, solution)
+        state = MotionState(
+            state.views + solution.view_change,
+            _reference_points(problem, fit),
+            problem.reweighted(solution.residual_px, scales.noise_px),
+        )
+    return fit
+
+
+def _reference_points(problem: MotionProblem, fit: _Fit) -> FloatArray:
+    """The beads as they were in the reference image, (p, 3), pixels."""
+    basis, solution = fit.basis, fit.solution
+    in_space = basis.scales.amplitude_px * basis.space.values
+    at_reference = time_covariance(problem.time_steps[[problem.reference]], problem.time_steps, basis.scales)
+    angle = np.deg2rad(fit.start.views[:, 1])
+    moved = solution.displacement_px.copy()
+    for axis, component, seen in ((0, ACROSS, np.sin(angle)), (1, ALONG, 1.0), (2, ACROSS, np.cos(angle))):
+        in_time = (at_reference * seen) @ basis.time[component].elsewhere
+        by_space, by_time = basis.pairs[component].T
+        moved[:, axis] += in_space[:, by_space] @ (in_time[0, by_time] * solution.amplitudes[component])
+    # from the frame of the tilt axis to that of the specimen
+    turn = rotation_x(np.median(problem.x_tilt_deg))
+    points: FloatArray = fit.start.points_zyx + (moved[:, ::-1] @ turn)[:, ::-1]
+    return points
+
+
+def _local_motion(alignment: Alignment, problem: MotionProblem, fit: _Fit, rms_px: tuple[float, float]) -> LocalMotion:
+    """Express the fit relative to the geometry of the alignment, with nothing moved in the reference image."""
+    pixel, geometry = alignment.pixel_size_angst, alignment.geometry
+    views = fit.start.views + fit.solution.view_change
+    local = geometry_from_views(views, problem.x_tilt_deg, pixel)
+    motion = _onto(local, geometry, problem.reference)
+    local = interpolate_geometry(local.compose(motion), problem.solved, geometry.y_tilt_deg)
+    points = motion.inverse().apply(_reference_points(problem, fit) * pixel)
+    corners = np.vstack([np.zeros(3), np.eye(3)])
+    common = (local.project(corners) - geometry.project(corners)).transpose(0, 2, 1).copy()
+    common[:, :, 1:] -= common[:, :, :1]
+    scales = fit.basis.scales
+    return LocalMotion(
+        reference_tilt_id=alignment.tilt_ids[problem.reference],
+        support_zyx_angst=points,
+        coefficients_yx_angst=_coefficients(problem, fit, views) * pixel,
+        common_yx=common,
+        length_angst=scales.length_px * pixel,
+        time_steps=scales.time_steps,
+        amplitude_angst=scales.amplitude_px * pixel,
+        left_out_rms_px=rms_px[1],
+        rigid_left_out_rms_px=rms_px[0],
+    )
+
+
+def _onto(local: ViewGeometry, geometry: ViewGeometry, reference: int) -> RigidMotion:
+    """The motion of the specimen after which `local` sees it in the reference image just as `geometry` does."""
+    turn = local.rotations()[reference].T @ geometry.rotations()[reference]
+    apart_yx = geometry.shift_yx_angst[reference] - local.shift_yx_angst[reference]
+    beam_frame = np.array([apart_yx[1], apart_yx[0], 0.0]) / local.magnification[reference]
+    translation_xyz = local.rotations()[reference].T @ beam_frame
+    scale = float(geometry.magnification[reference] / local.magnification[reference])
+    return RigidMotion(turn, translation_xyz[::-1], scale)
+
+
+def _coefficients(problem: MotionProblem, fit: _Fit, views: FloatArray) -> FloatArray:
+    """Weights of the functions around the beads in every image, relative to the reference, (n, p, 2), pixels."""
+    basis, scales = fit.basis, fit.basis.scales
+    at_reference = time_covariance(problem.time_steps[[problem.reference]], problem.time_steps, scales)
+    tilt = np.deg2rad(fit.start.views[:, 1])
+    along_axis = []
+    for component in (ACROSS, ALONG):
+        seen = np.cos(tilt[:, None] - tilt) if component == ACROSS else np.ones((len(tilt), len(tilt)))
+        in_time = basis.time[component].values - (at_reference * seen) @ basis.time[component].elsewhere
+        by_space, by_time = basis.pairs[component].T
+        weighted = basis.space.elsewhere[:, by_space] * fit.solution.amplitudes[component]
+        along_axis.append(scales.amplitude_px * in_time[:, by_time] @ weighted.T)
+    turned: FloatArray = np.einsum("ncr,cnp->npr", axis_rows(views), np.stack(along_axis))
+    return turned
