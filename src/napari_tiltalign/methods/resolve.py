@@ -49,7 +49,7 @@ class SolvedTracks:
     tracks
         With points, residuals, leave-out residuals and weights of this solution.
     bundle, solution, posterior
-        The problem behind it, over the solved images and all points.
+        The problem behind it, over the solved images and the points that they see.
     """
 
     geometry: ViewGeometry
@@ -140,8 +140,9 @@ def solve_tracks(
             f"only {len(solved)} images have {_LEAST_PER_VIEW} used observations; at least 3 are needed: "
             "restore observations or follow more features"
         )
-    bundle = _bundle(tracks, used, solved, model, start, image_shape_yx)
-    points = tracks.points_zyx_angst / pixel_size_angst
+    seen = np.unique(tracks.track[used])
+    bundle = _bundle(tracks, used, solved, seen, model, start, image_shape_yx)
+    points = tracks.points_zyx_angst[seen] / pixel_size_angst
     first = Estimate(views_from_geometry(start, pixel_size_angst)[solved], points, model.noise_px[solved])
     solution = solve(bundle, first, tolerance=_TOLERANCE)
     views = solution.estimate.views.copy()
@@ -165,7 +166,7 @@ def solve_tracks(
         everywhere(unit.estimate),
         mask,
         _uncertainty(sure, solved, len(mask), pixel_size_angst),
-        _updated(tracks, used, solved, bundle, solution, sure, pixel_size_angst, image_shape_yx),
+        _updated(tracks, used, solved, seen, bundle, solution, sure, pixel_size_angst, image_shape_yx),
         bundle,
         solution,
         sure,
@@ -183,6 +184,7 @@ def _bundle(
     tracks: Tracks,
     used: NDArray[np.intp],
     solved: NDArray[np.int64],
+    seen: NDArray[np.int64],
     model: LearnedModel,
     start: ViewGeometry,
     image_shape_yx: tuple[int, int],
@@ -193,7 +195,7 @@ def _bundle(
     relative_sd = tracks.sd_px[used] / model.noise_px[tilt]
     observations = Observations(
         number[tilt],
-        tracks.track[used],
+        np.searchsorted(seen, tracks.track[used]),
         tracks.position_yx_px[used] - np.array(image_shape_yx) // 2,
         np.where(np.isfinite(relative_sd), relative_sd, 1.0),
     )
@@ -231,13 +233,19 @@ def _uncertainty(sure: Posterior, solved: NDArray[np.int64], n: int, pixel_size_
 
 
 def _updated(
-    tracks: Tracks, used: NDArray[np.intp], solved: NDArray[np.int64], bundle: Bundle, solution: Solution,
-    sure: Posterior, pixel_size_angst: float, image_shape_yx: tuple[int, int],
+    tracks: Tracks, used: NDArray[np.intp], solved: NDArray[np.int64], seen: NDArray[np.int64], bundle: Bundle,
+    solution: Solution, sure: Posterior, pixel_size_angst: float, image_shape_yx: tuple[int, int],
 ) -> Tracks:  # fmt: skip
-    """Tracks with what the solution says of every observation, rejected ones included."""
+    """Tracks with what the solution says of every observation, rejected ones included.
+
+    A track without any used observation keeps its point, whose error is not known.
+    """
     estimate = solution.estimate
+    points, points_sd = tracks.points_zyx_angst.copy(), np.full((tracks.n_tracks, 3), np.nan)
+    points[seen] = estimate.points_zyx * pixel_size_angst
+    points_sd[seen] = np.sqrt(np.einsum("pii->pi", sure.points_zyx)) * pixel_size_angst
     predicted = np.full((len(tracks.tilt_ids), tracks.n_tracks, 2), np.nan)
-    predicted[solved] = project(estimate.views, estimate.points_zyx, bundle.x_tilt_deg)
+    predicted[solved] = project(estimate.views, points / pixel_size_angst, bundle.x_tilt_deg)
     position = tracks.position_yx_px - np.array(image_shape_yx) // 2
     residual = position - predicted[tracks.tilt, tracks.track]
     leave_out = np.full(residual.shape, np.nan)
@@ -248,8 +256,8 @@ def _updated(
     observations = bundle.observations
     sd[used] = estimate.noise_sd[observations.view] * observations.relative_sd
     return tracks.replace(
-        points_zyx_angst=estimate.points_zyx * pixel_size_angst,
-        points_sd_angst=np.sqrt(np.einsum("pii->pi", sure.points_zyx)) * pixel_size_angst,
+        points_zyx_angst=points,
+        points_sd_angst=points_sd,
         residual_yx_px=residual,
         leave_out_yx_px=leave_out,
         weight=weight,
