@@ -14,6 +14,7 @@ from napari_tiltalign.geometry import ViewGeometry
 from napari_tiltalign.io import read
 from napari_tiltalign.io.project import write_relion_project
 from napari_tiltalign.model import Alignment, ArrayImage, Dataset, Tilt, TiltSeries, Tracks
+from napari_tiltalign.ui import closing
 
 SHAPE_YX = (96, 80)
 PIXEL_ANGST = 10.0
@@ -85,9 +86,11 @@ def make_series(name: str = "TS_1") -> tuple[TiltSeries, Alignment]:
 
 @pytest.fixture(autouse=True)
 def user_state(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Keep the plugin's files for the user out of the real user's folder."""
+    """Keep the plugin's files for the user out of the real user's folder, and answer what would wait for a person."""
     folder = tmp_path_factory.mktemp("user_state")
     monkeypatch.setattr("napari_tiltalign.ui.user_state.state_folder", lambda: folder)
+    monkeypatch.setattr(closing, "ask_unsaved", lambda parent, names: closing.Answer.DISCARD)
+    monkeypatch.setattr(closing, "ask_repeat", lambda name, n_steps: True)
     return folder
 
 

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from weakref import WeakKeyDictionary, ref
 
 from napari.components import ViewerModel
 from napari.utils.notifications import show_warning
+from qtpy.QtCore import QTimer
 
+from napari_tiltalign.ui import closing
+from napari_tiltalign.ui.journal import Journal
 from napari_tiltalign.ui.keys import bind_keys
+from napari_tiltalign.ui.layer_data import METADATA_KEY
 from napari_tiltalign.ui.layers import Layers
+from napari_tiltalign.ui.mouse import Mouse
+from napari_tiltalign.ui.saving import known_folder, restored_work
 from napari_tiltalign.ui.session import Session, session_for
 from napari_tiltalign.ui.tasks import in_thread
+from napari_tiltalign.ui.writers import ALIGNMENT_KEY
 
 _LAYERS: WeakKeyDictionary[ViewerModel, Layers] = WeakKeyDictionary()
+_JOURNALS: WeakKeyDictionary[ViewerModel, Journal] = WeakKeyDictionary()
+_MICE: WeakKeyDictionary[ViewerModel, Mouse] = WeakKeyDictionary()
 
 
 def layers_of(viewer: ViewerModel) -> Layers:
@@ -27,8 +37,12 @@ def layers_of(viewer: ViewerModel) -> Layers:
     if real not in _LAYERS:
         session = session_for(real, _new_session)
         _report(real, session)
+        _follow_folder(session)
+        _JOURNALS[real] = Journal(session, _ask_repeat, later=_soon)
         _LAYERS[real] = Layers(real, session)
-        bind_keys(real, session)
+        _keep_alignment_with_layers(real, session)
+        bind_keys(real, session, _LAYERS[real])
+        _MICE[real] = Mouse(_LAYERS[real])
     return _LAYERS[real]
 
 
@@ -37,8 +51,45 @@ def session_of(viewer: ViewerModel) -> Session:
     return layers_of(viewer).session
 
 
+def _keep_alignment_with_layers(viewer: ViewerModel, session: Session) -> None:
+    """Keep the alignment in use in the metadata of the layers it belongs to, for the writers."""
+    watched, state = ref(viewer), ref(session)
+
+    def keep() -> None:
+        shown, alive = watched(), state()
+        if shown is None or alive is None or alive.series is None:
+            return
+        for layer in shown.layers:
+            series = layer.metadata.get(METADATA_KEY)
+            if series is not None and series.name == alive.series.name:
+                layer.metadata[ALIGNMENT_KEY] = alive.alignment
+
+    session.alignment_changed.connect(keep)
+
+
 def _new_session() -> Session:
-    return Session(background=in_thread)
+    return Session(background=in_thread, restore=restored_work)
+
+
+def _ask_repeat(name: str, n_steps: int) -> bool:
+    return closing.ask_repeat(name, n_steps)
+
+
+def _soon(function: Callable[[], None]) -> None:
+    """Call a function when Qt comes to it, so that a question does not stand before the series it is about."""
+    QTimer.singleShot(0, function)
+
+
+def _follow_folder(session: Session) -> None:
+    """Let results go where results of the dataset were saved before."""
+    watched = ref(session)
+
+    def follow() -> None:
+        alive = watched()
+        if alive is not None:
+            alive.results_folder = known_folder(alive.dataset) if alive.dataset else None
+
+    session.dataset_changed.connect(follow)
 
 
 def _report(viewer: ViewerModel, session: Session) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from napari.components import ViewerModel
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -22,7 +23,9 @@ from qtpy.QtWidgets import (
 
 from napari_tiltalign.errors import TiltAlignError
 from napari_tiltalign.ui.attach import session_of
+from napari_tiltalign.ui.closing import guard_window, may_be_lost
 from napari_tiltalign.ui.commands import RemoveAlignment, UseAlignment
+from napari_tiltalign.ui.save_row import SaveRow
 from napari_tiltalign.ui.summary import alignment_summary
 
 _NAME, _VIEWS, _FIT = range(3)
@@ -82,6 +85,15 @@ class DatasetWidget(QWidget):
         layout.addWidget(self.list, 1)
         layout.addLayout(chosen)
         layout.addWidget(self.summary)
+        self.save_row = SaveRow(self._session)
+        layout.addWidget(self.save_row)
+
+    def showEvent(self, event: QShowEvent | None) -> None:  # noqa: N802 (Qt's name)
+        """Let the window that it is part of ask before it closes."""
+        super().showEvent(event)
+        window = self.window()
+        if window is not None:
+            guard_window(window, self._session)
 
     def _connect(self) -> None:
         self.open_button.clicked.connect(self._choose_file)
@@ -98,13 +110,15 @@ class DatasetWidget(QWidget):
         session.history_changed.connect(self._update_rows)
 
     def open(self, path: str | Path) -> None:
-        """Open a file; a problem is told and nothing changes."""
+        """Open a file; a problem is told and nothing changes. Unsaved changes are asked about."""
         from napari_tiltalign.io import read  # heavy, and not needed to show the widget
 
         try:
             dataset = read(path)
         except TiltAlignError as error:
             self._session.warned.emit(str(error))
+            return
+        if not may_be_lost(self._session, self):
             return
         for name, problem in dataset.failed.items():
             self._session.warned.emit(problem if problem.startswith(name) else f"{name}: {problem}")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from napari_tiltalign.images.prepare import bin_image
 from napari_tiltalign.model import Dataset, TiltSeries
 from napari_tiltalign.ui.lazy_stack import LazyStack
+from napari_tiltalign.ui.preferences import preferences
 
 METADATA_KEY = "tiltalign"
 """Where a layer keeps its `TiltSeries`: ``layer.metadata["tiltalign"]``."""
@@ -51,7 +52,7 @@ def series_stack(series: TiltSeries, binning: int = 1) -> LazyStack:
     def load(view: int) -> NDArray[np.float32]:
         return bin_image(series.tilts[order[view]].image.read(), binning)
 
-    return LazyStack(load, len(series), (rows, columns))
+    return LazyStack(load, len(series), (rows, columns), cache_bytes=preferences().cache_mib * 2**20)
 
 
 def contrast_limits(image: NDArray[np.float32]) -> tuple[float, float]:

@@ -29,6 +29,14 @@ def proposed_folder(dataset: Dataset, name: str = FOLDER_NAME) -> Path:
     return known or (Path(dataset.source).absolute().parent if dataset.source else Path.cwd()) / name
 
 
+def known_folder(dataset: Dataset) -> Path | None:
+    """Folder that results of a dataset were saved to; None if there is none."""
+    if not dataset.source:
+        return None
+    beside = Path(dataset.source).absolute().parent / FOLDER_NAME
+    return remembered_folder(dataset.source) or (beside if beside.is_dir() else None)
+
+
 def folder_with_results(dataset: Dataset, series_name: str) -> OutputFolder | None:
     """Folder that holds saved work on a series: the one saved to last, one beside the input, or that of the input."""
     if not dataset.source:

@@ -68,8 +68,8 @@ class Session:
         The selection: a bead, a view, raw or aligned images.
     history_changed
         What can be undone, or whether there are unsaved changes.
-    saved
-        Emitted with the name of a series when it was saved.
+    settled
+        Emitted with the name of a series when its changes were saved or given up.
     recorded
         Emitted with the name of the series and the step, for the journal.
     results_folder
@@ -89,7 +89,7 @@ class Session:
     view_changed = Signal()
     display_changed = Signal()
     history_changed = Signal()
-    saved = Signal(str)
+    settled = Signal(str)
     recorded = Signal(str, object)
     told = Signal(str)
     warned = Signal(str)
@@ -288,8 +288,13 @@ class Session:
     def mark_saved(self, series_name: str) -> None:
         """Remember that a series was saved as it is now."""
         self._saved[series_name] = self._histories[series_name].value
-        self.saved.emit(series_name)
+        self.settled.emit(series_name)
         self.history_changed.emit()
+
+    def give_up_changes(self) -> None:
+        """Forget that there are unsaved changes, because the dataset is about to be closed."""
+        for name in self._histories:
+            self.mark_saved(name)
 
     def work_of(self, series_name: str) -> Work | None:
         """What was decided about a series; None if it was never opened."""
