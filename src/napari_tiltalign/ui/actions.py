@@ -55,7 +55,7 @@ def toggle_view(session: Session) -> None:
 
 def next_worst(session: Session) -> None:
     """Go to the bead with the largest residual among those that were not examined yet."""
-    table = worst_first(_aligned_tracks(session))
+    table = worst_first(aligned_tracks(session))
     if table.empty:
         raise EditRefused("no bead has a residual yet")
     examined = set(session.examined)
@@ -65,7 +65,7 @@ def next_worst(session: Session) -> None:
         session.examined.clear()
     row = table[fresh].iloc[0] if any(fresh) else table.iloc[0]
     session.examined.append((int(row["track_id"]), str(row["tilt_id"])))
-    _go(session, row)
+    go(session, row)
 
 
 def previous_worst(session: Session) -> None:
@@ -74,7 +74,7 @@ def previous_worst(session: Session) -> None:
         raise EditRefused("no bead was examined before this one")
     session.examined.pop()
     track_id, tilt_id = session.examined[-1]
-    _go(session, {"track_id": track_id, "tilt_id": tilt_id})
+    go(session, {"track_id": track_id, "tilt_id": tilt_id})
 
 
 def worst_first(alignment: Alignment) -> pd.DataFrame:
@@ -93,7 +93,7 @@ def worst_first(alignment: Alignment) -> pd.DataFrame:
 
 def next_gap(session: Session) -> None:
     """Go to the next gap: of the selected bead in order of tilt, then of the next bead that has one."""
-    alignment, series = _aligned_tracks(session), session.series
+    alignment, series = aligned_tracks(session), session.series
     if series is None:
         raise EditRefused("open a tilt series first")
     rank = np.argsort(series.tilt_order())
@@ -104,71 +104,74 @@ def next_gap(session: Session) -> None:
     bead = -1 if session.bead is None else session.bead
     here = (bead, rank[series.index_of(session.view)])
     later = [row for row in table.to_dict("records") if (row["track_id"], row["rank"]) > here]
-    _go(session, later[0] if later else table.iloc[0])
+    go(session, later[0] if later else table.iloc[0])
 
 
 def accept_gap(session: Session) -> None:
     """Put the selected bead where it is predicted in this view, and go to the next gap."""
-    bead, table = _selected(session), gaps(_aligned_tracks(session))
+    bead, table = selected_bead(session), gaps(aligned_tracks(session))
     here = table[(table["track_id"] == bead) & (table["tilt_id"] == session.view)]
     if here.empty:
         raise EditRefused(f"bead {bead} has no gap in this view")
     position = (float(here["y_px"].iloc[0]), float(here["x_px"].iloc[0]))
-    _edit(session, "accept", track_id=bead, tilt_id=session.view, position_yx_px=position)
+    edit(session, "accept", track_id=bead, tilt_id=session.view, position_yx_px=position)
 
 
 def remove_bead(session: Session) -> None:
     """Do not use the selected bead in this view."""
-    _edit(session, "remove", track_id=_selected(session), tilt_id=session.view)
+    edit(session, "remove", track_id=selected_bead(session), tilt_id=session.view)
 
 
 def delete_bead(session: Session) -> None:
     """Delete the selected bead from all views."""
-    _edit(session, "delete", track_id=_selected(session))
+    edit(session, "delete", track_id=selected_bead(session))
 
 
 def toggle_lock(session: Session) -> None:
     """Lock the selected bead, or release it."""
-    bead, candidate = _selected(session), session.candidate
+    bead, candidate = selected_bead(session), session.candidate
     session.do(LockTracks((bead,), locked=candidate is None or bead not in candidate.locked))
 
 
 def place_bead(session: Session, track_id: int, tilt_id: str, position_yx_px: tuple[float, float]) -> None:
     """Put a bead at a position of the raw image."""
-    _edit(session, "place", track_id=track_id, tilt_id=tilt_id, position_yx_px=position_yx_px)
+    edit(session, "place", track_id=track_id, tilt_id=tilt_id, position_yx_px=position_yx_px)
 
 
 def add_bead(session: Session, tilt_id: str, position_yx_px: tuple[float, float]) -> None:
     """Start a new bead at a position of the raw image, and select it; its height is unknown and taken as 0."""
-    alignment = _aligned_tracks(session)
+    alignment = aligned_tracks(session)
     view = alignment.tilt_ids.index(tilt_id)
     centre = np.array(alignment.image_shape_yx) // 2
     seen_angst = (np.asarray(position_yx_px) - centre) * alignment.pixel_size_angst
     point = alignment.geometry.unproject(view, seen_angst[None])[0]
-    _edit(session, "add", tilt_id=tilt_id, position_yx_px=position_yx_px, point_zyx_angst=tuple(point.tolist()))
+    edit(session, "add", tilt_id=tilt_id, position_yx_px=position_yx_px, point_zyx_angst=tuple(point.tolist()))
     tracks = session.alignment.tracks if session.alignment else None
     if tracks is not None:
         session.select_bead(int(tracks.track_ids[-1]))
 
 
-def _edit(session: Session, edit: str, **arguments: Any) -> None:
-    session.do(EditTracks(edit, arguments))
+def edit(session: Session, name: str, **arguments: Any) -> None:
+    """Apply one of `commands.EDITS` to the tracks of the alignment in use."""
+    session.do(EditTracks(name, arguments))
 
 
-def _selected(session: Session) -> int:
+def selected_bead(session: Session) -> int:
+    """The bead that is selected; `EditRefused` if there is none."""
     if session.bead is None:
         raise EditRefused("select a bead first")
     return session.bead
 
 
-def _aligned_tracks(session: Session) -> Alignment:
+def aligned_tracks(session: Session) -> Alignment:
+    """The alignment in use, which has tracks; `EditRefused` if there is none."""
     alignment = session.alignment
     if alignment is None or alignment.tracks is None:
         raise EditRefused("there are no beads; align with a method that follows them first")
     return alignment
 
 
-def _go(session: Session, row: pd.Series[Any] | Mapping[Any, Any]) -> None:
+def go(session: Session, row: pd.Series[Any] | Mapping[Any, Any]) -> None:
     """Look at the view and select the bead of a row of a table."""
     session.select_bead(int(row["track_id"]))
     session.select_view(str(row["tilt_id"]))

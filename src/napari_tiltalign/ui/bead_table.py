@@ -87,6 +87,20 @@ def gaps(alignment: Alignment) -> pd.DataFrame:
     )
 
 
+def place_of(alignment: Alignment, track_id: int, tilt: int) -> FloatArray | None:
+    """Where a bead is in one image of the series, shape (2,), raw pixel index: measured if it is used, else predicted.
+
+    None if there is no bead of that id.
+    """
+    tracks = _tracks(alignment)
+    [track] = np.flatnonzero(tracks.track_ids == track_id).tolist() or [-1]
+    if track < 0:
+        return None
+    row = np.flatnonzero(tracks.used & (tracks.track == track) & (tracks.tilt == tilt))
+    place: FloatArray = tracks.position_yx_px[row[0]] if row.size else predicted_yx_px(alignment)[tilt, track]
+    return place
+
+
 def bead_diameter_px(alignment: Alignment, default_nm: float = 10.0) -> float:
     """Diameter of the beads in raw pixels, as the method was told; `default_nm` if it was not."""
     diameter_nm = float(alignment.provenance.options.get("diameter_nm", default_nm))

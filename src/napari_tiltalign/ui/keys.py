@@ -8,9 +8,12 @@ from typing import Any
 from weakref import ref
 
 from napari.components import ViewerModel
+from napari.layers import Layer
 
-from napari_tiltalign.ui import actions
+from napari_tiltalign.ui import actions, link_actions
+from napari_tiltalign.ui.centring import recentre
 from napari_tiltalign.ui.edits import EditRefused
+from napari_tiltalign.ui.layers import Layers
 from napari_tiltalign.ui.session import Session
 
 
@@ -23,13 +26,13 @@ class Key:
     key
         As napari names it.
     action
-        Called with the session.
+        Called with the session, or with the layers where images are needed.
     what
         What it does, for people.
     """
 
     key: str
-    action: Callable[[Session], None]
+    action: Callable[[Any], None]
     what: str
 
 
@@ -47,24 +50,46 @@ KEYS = (
     Key("X", actions.remove_bead, "do not use the selected bead in this view"),
     Key("Shift-X", actions.delete_bead, "delete the selected bead from all views"),
     Key("K", actions.toggle_lock, "lock the selected bead, or release it"),
+    Key("U", link_actions.next_unsure, "next link that is unsure: another bead is expected just as near"),
+    Key("M", link_actions.merge_nearest, "merge the selected bead with the nearest other one in the specimen"),
+    Key("Shift-S", link_actions.split_from_here, "make a new bead of it in this view and all of higher tilt"),
+    Key("Shift-M", link_actions.swap_from_here, "swap it with its neighbour in this view and all of higher tilt"),
 )
 
+IMAGE_KEYS = (Key("C", recentre, "put the selected bead onto the centre of the gold in this view"),)
+"""Keys whose action looks at the image."""
 
-def bind_keys(viewer: ViewerModel, session: Session) -> None:
-    """Make all keys work in a viewer."""
+
+def key_of(action: Callable[[Any], None]) -> Key:
+    """The key of an action; KeyError if it has none."""
+    for key in KEYS + IMAGE_KEYS:
+        if key.action is action:
+            return key
+    raise KeyError(f"{action.__name__} has no key")
+
+
+def bind_keys(target: ViewerModel | Layer, session: Session, layers: Layers | None = None) -> None:
+    """Make all keys work in a viewer, or while a layer is active; `IMAGE_KEYS` only if there are layers."""
     for key in KEYS:
-        viewer.bind_key(key.key, _bound(session, key.action), overwrite=True)
+        target.bind_key(key.key, _bound(session, key.action), overwrite=True)
+    for key in IMAGE_KEYS if layers is not None else ():
+        target.bind_key(key.key, _bound(layers, key.action), overwrite=True)
 
 
-def _bound(session: Session, action: Callable[[Session], None]) -> Callable[[Any], None]:
-    watched = ref(session)
+def attempt(subject: Session | Layers, action: Callable[[Any], None]) -> None:
+    """Do something; if it makes no sense now, say why."""
+    try:
+        action(subject)
+    except EditRefused as refused:
+        (subject if isinstance(subject, Session) else subject.session).told.emit(str(refused))
 
-    def act(viewer: Any) -> None:
+
+def _bound(subject: Any, action: Callable[[Any], None]) -> Callable[[Any], None]:
+    watched = ref(subject)
+
+    def act(target: Any) -> None:
         alive = watched()
         if alive is not None:
-            try:
-                action(alive)
-            except EditRefused as refused:
-                alive.told.emit(str(refused))
+            attempt(alive, action)
 
     return act

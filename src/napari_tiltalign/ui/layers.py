@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from weakref import ref
 
+import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Image, Layer, Points
 
@@ -14,6 +15,7 @@ from napari_tiltalign.geometry import ViewGeometry
 from napari_tiltalign.model import Alignment, TiltSeries
 from napari_tiltalign.ui import overlays
 from napari_tiltalign.ui.aligned_stack import AlignedStack
+from napari_tiltalign.ui.bead_table import place_of
 from napari_tiltalign.ui.frame import Frame
 from napari_tiltalign.ui.layer_data import DATASET_KEY, METADATA_KEY, display_binning, series_layer
 from napari_tiltalign.ui.layer_update import update_layer
@@ -239,6 +241,23 @@ class Layers:
             with self.refreshing():
                 self._refresh_overlays((overlays.GAPS, overlays.BEADS))
         self._show_text()
+        self._bring_into_sight()
+
+    def _bring_into_sight(self) -> None:
+        """Move the camera to the selected bead if the canvas does not show it."""
+        series, alignment, frame, raw = self.session.series, self.session.alignment, self.frame, self.raw_layer()
+        if series is None or alignment is None or frame is None or raw is None or self.session.bead is None:
+            return
+        tilt = series.index_of(self.session.view)
+        shown = place_of(alignment, self.session.bead, tilt)
+        layer = self.layer(ALIGNED) if self.session.shows_aligned else raw
+        low, high = layer.corner_pixels[:, 1:] if layer is not None else raw.corner_pixels[:, 1:]
+        if not (low < high).all() or shown is None:
+            return  # there is no canvas, or no such place
+        place = frame.shown(np.array([tilt]), shown[None])[0, 1:] * series.pixel_size_angst
+        corners = raw.translate[1:] + np.array([low, high]) * raw.scale[1:]
+        if not ((corners[0] <= place) & (place <= corners[1])).all():
+            self.viewer.camera.center = (0.0, *place.tolist())
 
     def restore_beads(self) -> None:
         """Draw the beads as the session has them, whatever was done to the layer."""
@@ -308,6 +327,7 @@ class Layers:
             if rank != self.current_rank():
                 self.viewer.dims.set_current_step(0, rank)
         self._show_text()
+        self._bring_into_sight()
 
     def _show_text(self) -> None:
         overlay = text_overlay(self.viewer)
