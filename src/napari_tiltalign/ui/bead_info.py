@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from weakref import ref
 
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QLabel
@@ -62,9 +63,17 @@ class BeadInfo(QLabel):
         if candidate is None or not candidate.solved or candidate.alignment.tracks is None or bead is None:
             return
         asked = self._asked = (candidate.alignment, bead)
-        in_thread(lambda: bead_effect(*asked), lambda effect: self._take(asked, effect), _raise)
+        watched = ref(self)
 
-    def _take(self, asked: tuple[Alignment, int], effect: Effect | None) -> None:
+        def take(effect: Effect | None) -> None:
+            alive = watched()
+            if alive is not None:
+                alive.take_effect(asked, effect)
+
+        in_thread(lambda: bead_effect(*asked), take, _raise)
+
+    def take_effect(self, asked: tuple[Alignment, int], effect: Effect | None) -> None:
+        """Show an effect, unless another bead was selected meanwhile."""
         if self._asked is asked:
             self._effect_text = effect_line(asked[0], effect)
             self._write()

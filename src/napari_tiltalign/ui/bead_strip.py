@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from weakref import finalize
 
 import numpy as np
 from napari.components import ViewerModel
-from qtpy.QtCore import QEvent, QPointF, QRect, QRectF, QSize, Qt
+from qtpy.QtCore import QEvent, QPointF, QRect, QRectF, QSize, Qt, QTimer
 from qtpy.QtGui import QColor, QHelpEvent, QImage, QMouseEvent, QPainter, QPaintEvent, QPen, QPixmap, QResizeEvent
 from qtpy.QtWidgets import QScrollArea, QSizePolicy, QToolTip, QWidget
 
@@ -20,6 +21,7 @@ from napari_tiltalign.ui.patches import Place, places_of
 TILE_PX = 64
 _LABEL_PX = 13
 _SPACE_PX = 3
+_POLL_MS = 30
 _HALF_WIDTH_DIAMETERS = 1.75
 _MOVED_DIAMETERS = 0.5
 """Patches are read again once the prediction has moved by this many bead diameters."""
@@ -54,10 +56,13 @@ class BeadStrip(QWidget):
         self._tiles: dict[int, _Tile] = {}
         self._centres: dict[int, tuple[float, float]] = {}
         self._source: tuple[str, int] | None = None
+        self._waiting: set[int] = set()
         self.places: list[Place] = []
-        self._reader = reader = PatchReader()
-        self._reader.read.connect(self._take)
-        self.destroyed.connect(lambda: reader.stop())
+        self._reader = PatchReader()
+        finalize(self, self._reader.stop)
+        self._timer = QTimer(self)
+        self._timer.setInterval(_POLL_MS)
+        self._timer.timeout.connect(self._take)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
         for signal in (self._session.series_changed, self._session.bead_changed, self._session.alignment_changed):
             signal.connect(self.refresh)
@@ -88,6 +93,7 @@ class BeadStrip(QWidget):
 
     def _forget_patches(self) -> None:
         self._reader.stop()
+        self._waiting.clear()
         self._tiles.clear()
         self._centres.clear()
 
@@ -111,8 +117,18 @@ class BeadStrip(QWidget):
             asked = {**dict(waiting), **dict(missing)}
             half = max(6, round(_HALF_WIDTH_DIAMETERS * self._diameter_px))
             self._reader.ask(self._layers.raw_stack(), list(asked.items()), half)
+            self._waiting = set(asked)
+            self._timer.start()
 
-    def _take(self, patch: Patch) -> None:
+    def _take(self) -> None:
+        """Show the patches that were read meanwhile."""
+        for patch in self._reader.take():
+            self._show_patch(patch)
+            self._waiting.discard(patch.view)
+        if not self._waiting:
+            self._timer.stop()
+
+    def _show_patch(self, patch: Patch) -> None:
         size = patch.grey.shape[0]
         image = QImage(patch.grey.tobytes(), size, size, size, QImage.Format.Format_Grayscale8)
         pixmap = QPixmap.fromImage(image).scaled(

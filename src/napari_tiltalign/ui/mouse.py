@@ -14,14 +14,11 @@ from napari.layers import Layer, Points
 from napari.layers.base import ActionType
 
 from napari_tiltalign.ui import actions, overlays
-from napari_tiltalign.ui.bead_table import bead_diameter_px, gaps, used_beads
-from napari_tiltalign.ui.centring import centred
+from napari_tiltalign.ui.bead_table import gaps
+from napari_tiltalign.ui.centring import bead_at, centred
 from napari_tiltalign.ui.edits import EditRefused
 from napari_tiltalign.ui.keys import bind_keys
 from napari_tiltalign.ui.layers import ROLE_KEY, Layers
-
-_SAME_PLACE = 0.5
-"""A click closer than this to a bead, in diameters, does not start another one."""
 
 
 class Mouse:
@@ -109,7 +106,7 @@ class Mouse:
             (*self._place_of(event.source, row), self._raw(event.source.data[row])[1]) for row in event.data_indices
         ]
         for bead, tilt_id, position in moved:
-            target = self._centred(tilt_id, position) if len(moved) == 1 else position
+            target = self._centred(tilt_id, position, bead) if len(moved) == 1 else position
             actions.place_bead(self._session, bead, tilt_id, _pair(target))
         if len(moved) == 1:
             self._session.select_bead(moved[0][0])
@@ -119,9 +116,10 @@ class Mouse:
         if len(event.data_indices) != 1:
             raise EditRefused("beads cannot be pasted; add them one by one")
         tilt_id, position = self._raw(event.source.data[event.data_indices[0]])
-        target = self._centred(tilt_id, position)
-        self._check_free(tilt_id, target)
-        bead, missing = self._session.bead, gaps(actions.aligned_tracks(self._session))
+        alignment, bead = actions.aligned_tracks(self._session), self._session.bead
+        if (there := bead_at(alignment, tilt_id, position)) is not None:
+            raise EditRefused(f"bead {there} is here already")
+        target, missing = self._centred(tilt_id, position), gaps(alignment)
         if bead is not None and ((missing["track_id"] == bead) & (missing["tilt_id"] == tilt_id)).any():
             actions.place_bead(self._session, bead, tilt_id, _pair(target))
         else:
@@ -131,14 +129,6 @@ class Mouse:
         for bead, tilt_id in self._going:
             actions.edit(self._session, "remove", track_id=bead, tilt_id=tilt_id)
 
-    def _check_free(self, tilt_id: str, position: Any) -> None:
-        alignment = actions.aligned_tracks(self._session)
-        table = used_beads(alignment)
-        table = table[table["tilt_id"] == tilt_id]
-        apart = np.linalg.norm(table[["y_px", "x_px"]].to_numpy() - position, axis=1)
-        if apart.size and apart.min() < _SAME_PLACE * bead_diameter_px(alignment):
-            raise EditRefused(f"bead {table['track_id'].iloc[apart.argmin()]} is here already")
-
     def _raw(self, point: Any) -> tuple[str, Any]:
         """Image and raw position of a point of a layer."""
         series, frame = self._session.series, self._layers.frame
@@ -147,10 +137,10 @@ class Mouse:
         view = int(np.clip(round(float(point[0])), 0, len(series) - 1))
         return series.tilt_ids[frame.order[view]], frame.raw_position(view, np.asarray(point[1:], dtype=np.float64))
 
-    def _centred(self, tilt_id: str, position: Any) -> Any:
-        centre = centred(self._layers, tilt_id, position)
+    def _centred(self, tilt_id: str, position: Any, bead: int | None = None) -> Any:
+        centre = centred(self._layers, tilt_id, position, bead)
         if centre is None:
-            self._session.told.emit("no gold was found here: the bead is where you put it")
+            self._session.told.emit("no free gold was found here: the bead is where you put it")
             return position
         return centre
 

@@ -1,17 +1,17 @@
-"""Cuts the patches of a bead out of all images in a thread, and hands them over one by one."""
+"""Cuts the patches of a bead out of all images in a thread; no Qt, so that nothing of it can outlive a widget."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_tiltalign.ui.lazy_stack import LazyStack
 from napari_tiltalign.ui.patches import cut_patch
-from napari_tiltalign.ui.tasks import in_thread
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,43 +33,44 @@ class Patch:
     corner_yx: tuple[int, int]
 
 
-class PatchReader(QObject):
+class PatchReader:
     """Reads patches without blocking; asking again drops what was asked before."""
 
-    read = Signal(object)
-
     def __init__(self) -> None:
-        super().__init__()
-        self._wanted: object = None
-        self._arrived.connect(self._hand_over)
-
-    _arrived = Signal(object, object)
+        self._stop = threading.Event()
+        self._read: SimpleQueue[Patch] = SimpleQueue()
 
     def ask(self, stack: LazyStack, centres: Sequence[tuple[int, tuple[float, float]]], half_px: int) -> None:
-        """Read patches around (view, centre) of a stack; `read` is emitted with each `Patch`."""
-        self._wanted = token = object()
-        in_thread(self._work(token, stack, list(centres), half_px), lambda result: None, _raise)
+        """Begin to read patches around (view, centre) of a stack; `take` gives those that are there."""
+        self.stop()
+        self._stop, self._read = threading.Event(), SimpleQueue()
+        work = (stack, list(centres), half_px, self._stop, self._read)
+        threading.Thread(target=_cut, args=work, daemon=True, name="tiltalign-patches").start()
+
+    def take(self) -> list[Patch]:
+        """Patches that were read since the last call."""
+        patches = []
+        try:
+            while True:
+                patches.append(self._read.get_nowait())
+        except Empty:
+            return patches
 
     def stop(self) -> None:
-        """Read nothing more."""
-        self._wanted = None
-
-    def _work(
-        self, token: object, stack: LazyStack, centres: list[tuple[int, tuple[float, float]]], half_px: int
-    ) -> Callable[[], None]:
-        def work() -> None:
-            kept = set(stack.cached())  # first, so that reading the others does not push them out
-            for view, centre in sorted(centres, key=lambda asked: asked[0] not in kept):
-                if self._wanted is not token:
-                    return
-                self._arrived.emit(token, Patch(view, *cut_patch(stack.image(view), centre, half_px)))
-
-        return work
-
-    def _hand_over(self, token: object, patch: Patch) -> None:
-        if self._wanted is token:
-            self.read.emit(patch)
+        """Read nothing more, and forget what was read."""
+        self._stop.set()
+        self._read = SimpleQueue()
 
 
-def _raise(error: Exception) -> None:
-    raise error
+def _cut(
+    stack: LazyStack,
+    centres: list[tuple[int, tuple[float, float]]],
+    half_px: int,
+    stop: threading.Event,
+    read: SimpleQueue[Patch],
+) -> None:
+    kept = set(stack.cached())  # these first, so that reading the others does not push them out
+    for view, centre in sorted(centres, key=lambda asked: asked[0] not in kept):
+        if stop.is_set():
+            return
+        read.put(Patch(view, *cut_patch(stack.image(view), centre, half_px)))
