@@ -125,6 +125,7 @@ def align_dataset(
     directory: Path,
     *,
     only: Iterable[str] = (),
+    overrides: Mapping[str, MethodOptions] = MappingProxyType({}),
     existing: Existing = Existing.REFUSE,
     command: Sequence[str] = (),
     watcher: Watcher | None = None,
@@ -141,6 +142,8 @@ def align_dataset(
         Output folder; see `napari_tiltalign.io.output_folder`.
     only
         Names of the series to do; all if empty. What the folder has of the others stays in the tables.
+    overrides
+        Series name to options to use for it instead, of the same method.
     existing
         What to do if there are results already.
     command
@@ -169,8 +172,8 @@ def align_dataset(
     if existing is Existing.REFUSE and folder.has_results():
         raise BadInput(f"{directory} holds results already; resume or overwrite them (--resume, --overwrite), or "
                        "choose another output folder")  # fmt: skip
-    run = _Run(folder, options, existing, watcher or Watcher())
-    record = _RunRecord(folder, dataset.source, options, tuple(command))
+    run = _Run(folder, options, overrides, existing, watcher or Watcher())
+    record = _RunRecord(folder, dataset.source, options, overrides, tuple(command))
     remove_tables(folder)
     try:
         summary = run.all(chosen)
@@ -188,17 +191,31 @@ def align_dataset(
 class _Run:
     """One run over many series."""
 
-    def __init__(self, folder: OutputFolder, options: MethodOptions, existing: Existing, watcher: Watcher) -> None:
+    def __init__(
+        self,
+        folder: OutputFolder,
+        options: MethodOptions,
+        overrides: Mapping[str, MethodOptions],
+        existing: Existing,
+        watcher: Watcher,
+    ) -> None:
         self.folder = folder
         self.options = options
+        self.overrides = overrides
         self.existing = existing
         self.watcher = watcher
-        self.work = {
+        self.outcomes: list[SeriesOutcome] = []
+
+    def _options_for(self, name: str) -> MethodOptions:
+        return self.overrides.get(name, self.options)
+
+    def _work(self, name: str) -> Mapping[str, Any]:
+        options = self._options_for(name)
+        return {
             "method": method_of(options).name,
             "options": options.model_dump(mode="json"),
             "version": version("napari-tiltalign"),
         }
-        self.outcomes: list[SeriesOutcome] = []
 
     def all(self, dataset: Dataset) -> Summary:
         total = len(dataset) + len(dataset.failed)
@@ -216,7 +233,7 @@ class _Run:
 
     def _one(self, series: TiltSeries) -> SeriesOutcome:
         began = time.monotonic()
-        fingerprint = work_fingerprint(series, self.work)
+        fingerprint = work_fingerprint(series, self._work(series.name))
         if self.existing is Existing.RESUME and (kept := self._kept(series.name, fingerprint)):
             return SeriesOutcome(series.name, kept, kept=True)
         alignment, failure = self._align(series)
@@ -240,7 +257,7 @@ class _Run:
     def _align(self, series: TiltSeries) -> tuple[Alignment | None, str]:
         """Align a series; whatever goes wrong with it is its own affair, unless somebody wants to stop."""
         try:
-            return align(series, self.options, progress=self.watcher.progress), ""
+            return align(series, self._options_for(series.name), progress=self.watcher.progress), ""
         except Cancelled:
             raise
         except TiltAlignError as error:
@@ -260,7 +277,14 @@ def _reason(error: TiltAlignError, series_name: str) -> str:
 class _RunRecord:
     """``run.json``: what was asked for, with what, when, and what came of it."""
 
-    def __init__(self, folder: OutputFolder, source: str, options: MethodOptions, command: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        folder: OutputFolder,
+        source: str,
+        options: MethodOptions,
+        overrides: Mapping[str, MethodOptions],
+        command: tuple[str, ...],
+    ) -> None:
         self.path = folder.run_record
         self.began = datetime.now(UTC)
         self.facts: Mapping[str, Any] = {
@@ -268,6 +292,7 @@ class _RunRecord:
             "input": source,
             "method": method_of(options).name,
             "options": options.model_dump(mode="json"),
+            **({"overrides": {n: o.model_dump(mode="json") for n, o in overrides.items()}} if overrides else {}),
             "versions": {
                 "python": platform.python_version(),
                 **{package: version(package) for package in ("napari-tiltalign", "numpy", "scipy", "numba")},

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 
 import pytest
 from npe2 import PluginManifest
+from qtpy.QtWidgets import QApplication
 
 from napari_tiltalign.errors import Cancelled, MethodFailed
+from napari_tiltalign.io import read
 from napari_tiltalign.methods.base import method, methods
 from napari_tiltalign.model import Dataset
 from napari_tiltalign.quality.difference import difference
 from napari_tiltalign.simulation import Simulation, simulate
-from napari_tiltalign.ui import align_widget
+from napari_tiltalign.ui import align_widget, batch_task, save_row
 from napari_tiltalign.ui.align_widget import widget_class
 from napari_tiltalign.ui.attach import session_of
+from napari_tiltalign.ui.commands import AddAlignment, ExcludeViews
+from napari_tiltalign.ui.saving import save
 
 pytestmark = pytest.mark.gui
 
@@ -37,11 +42,13 @@ def test_there_is_no_widget_without_a_method():
 
 
 @pytest.fixture
-def widget(make_napari_viewer):
+def widget(make_napari_viewer, monkeypatch, tmp_path):
     """The widget of the method fiducial, as napari makes it."""
     viewer = make_napari_viewer()
     _, widget = viewer.window.add_plugin_dock_widget("napari-tiltalign", "Align by gold beads")
     widget.session = session_of(viewer)
+    folder = tmp_path / "project" / "job"
+    monkeypatch.setattr(save_row, "ask_folder", lambda session, parent: folder)
     return widget
 
 
@@ -78,7 +85,7 @@ def test_cancel_stops_at_the_next_report(widget, dataset, truth, qtbot, monkeypa
 
     use_instead(monkeypatch, slow)
     widget.session.open(dataset)
-    widget.run_all_button.native.click()
+    widget.run_button.native.click()
     qtbot.waitUntil(started.is_set, timeout=10_000)
     assert not widget.run_button.enabled
     assert widget.cancel_button.enabled
@@ -90,24 +97,94 @@ def test_cancel_stops_at_the_next_report(widget, dataset, truth, qtbot, monkeypa
     assert widget.run_button.enabled
 
 
-def test_one_failure_does_not_stop_the_others(widget, dataset, truth, qtbot, monkeypatch):
+def test_all_series_are_aligned_by_the_batch_engine(widget, project, qtbot, monkeypatch, tmp_path):
+    dataset, truths = project
+    used = {}
+
     def partly(self, series, options, *, start=None, progress):
+        progress(0.5, "half")
+        used[series.name] = (options.diameter_nm, series.tilts[0].reason)
         if series.name == "TS_2":
             raise MethodFailed("TS_2: too few beads")
-        return truth.replace(series_name=series.name)
+        return truths[series.name]
 
     use_instead(monkeypatch, partly)
     widget.session.open(dataset)
+    widget.form["diameter_nm"].value = 12.0
+    widget.session.show("TS_10")
+    widget.own_box.value = True
+    widget.form["diameter_nm"].value = 7.0
+    widget.session.show("TS_1")
+    assert widget.form.value.diameter_nm == 12.0
+    assert not widget.own_box.value
+    widget.session.do(ExcludeViews(("TS_1_view_00",), "ice"))
+    save(widget.session, tmp_path / "project" / "job")
     widget.run_all_button.native.click()
     qtbot.waitUntil(lambda: "TS_10" in widget.log.value and not widget.is_running, timeout=20_000)
+    assert used == {"TS_1": (12.0, "ice"), "TS_2": (12.0, ""), "TS_10": (7.0, "")}
     aligned = [series.name for series in dataset if (work := widget.session.work_of(series.name)) and work.current]
     assert aligned == ["TS_1", "TS_10"]
     assert "TS_2: too few beads" in widget.log.value.splitlines()
+    written = read(tmp_path / "project" / "job" / "aligned_tilt_series.star")
+    assert [series.name for series in written] == ["TS_1", "TS_10"]
+    assert widget.session.unsaved() == ()
+
+
+def test_a_run_over_all_series_can_be_cancelled_and_keeps_what_is_done(widget, project, qtbot, monkeypatch, tmp_path):
+    dataset, truths = project
+    started, go_on = threading.Event(), threading.Event()
+
+    def slow(self, series, options, *, start=None, progress):
+        if series.name == "TS_2":
+            started.set()
+            assert go_on.wait(20)
+        progress(0.5, "half")
+        return truths[series.name]
+
+    use_instead(monkeypatch, slow)
+    widget.session.open(dataset)
+    widget.run_all_button.native.click()
+    qtbot.waitUntil(started.is_set, timeout=10_000)
+    qtbot.waitUntil(lambda: widget.session.alignment is not None, timeout=10_000)
+    widget.cancel_button.native.click()
+    go_on.set()
+    qtbot.waitUntil(lambda: not widget.is_running, timeout=10_000)
+    assert widget.session.work_of("TS_2") is None
+    assert "cancelled; what was done is kept" in widget.log.value
+    assert (tmp_path / "project" / "job" / "external" / "TS_1" / "alignment.json").is_file()
+
+
+def test_results_that_exist_are_asked_about(widget, project, qtbot, monkeypatch, tmp_path):
+    dataset, truths = project
+    asked = []
+    monkeypatch.setattr(batch_task, "ask_existing", lambda parent, folder: asked.append(folder))
+    widget.session.open(dataset)
+    widget.session.do(AddAlignment("exact", truths["TS_1"]))
+    widget.run_all_button.native.click()
+    assert not widget.is_running  # there are unsaved changes
+    save(widget.session, tmp_path / "project" / "job")
+    widget.run_all_button.native.click()
+    assert asked == [tmp_path / "project" / "job"]
+    assert not widget.is_running
+
+
+def test_what_is_copied_does_the_same(widget, project, tmp_path):
+    dataset, _ = project
+    widget.session.open(dataset)
+    widget.form["diameter_nm"].value = 12.5
+    widget.command_button.native.click()
+    words = shlex.split(QApplication.clipboard().text())
+    assert words[:4] == ["napari-tiltalign", "align", "fiducial", dataset.source]
+    assert words[-2:] == ["--fiducial-diameter-nm", "12.5"]
+    widget.own_box.value = True
+    widget.python_button.native.click()
+    code = QApplication.clipboard().text()
+    compile(code, "copied", "exec")
+    assert "Fiducial(diameter_nm=12.5)" in code
+    assert ".only(['TS_1'])" in code
 
 
 def test_excluded_views_are_excluded_for_the_method(widget, dataset, truth, qtbot, monkeypatch):
-    from napari_tiltalign.ui.commands import ExcludeViews
-
     given = []
 
     def look(self, series, options, *, start=None, progress):

@@ -7,23 +7,36 @@ nothing here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from time import monotonic
-from typing import Any
 
-from magicgui.widgets import Container, Label, ProgressBar, PushButton, TextEdit, Widget
+from magicgui.widgets import CheckBox, Container, Label, ProgressBar, PushButton, TextEdit, Widget
 from napari.components import ViewerModel
+from qtpy.QtWidgets import QApplication
 
 from napari_tiltalign.api import align
+from napari_tiltalign.batch import Existing, SeriesOutcome
 from napari_tiltalign.errors import BadInput, TiltAlignError
-from napari_tiltalign.methods.base import Method, methods
+from napari_tiltalign.io.output_folder import OutputFolder
+from napari_tiltalign.methods.base import Method, MethodOptions, methods
 from napari_tiltalign.model import Alignment, Dataset
+from napari_tiltalign.ui import batch_task, save_row
 from napari_tiltalign.ui.attach import session_of
+from napari_tiltalign.ui.batch_task import BatchTask
 from napari_tiltalign.ui.commands import AddAlignment
+from napari_tiltalign.ui.copy_text import as_command, as_python
 from napari_tiltalign.ui.options_form import OptionsForm
+from napari_tiltalign.ui.preferences import preferences
+from napari_tiltalign.ui.saving import free_name, proposed_folder
+from napari_tiltalign.ui.series_options import SeriesOptions
 from napari_tiltalign.ui.summary import alignment_summary
 from napari_tiltalign.ui.tasks import Task
+from napari_tiltalign.ui.user_state import remember_folder
 
 
 def __getattr__(name: str) -> type[AlignWidget]:
@@ -51,14 +64,12 @@ def widget_class(method_name: str) -> type[AlignWidget]:
 
 @dataclass(slots=True)
 class _Runs:
-    """What runs and what waits; apart from the widget, so that it can be stopped when the widget is gone."""
+    """What runs; apart from the widget, so that it can be stopped when the widget is gone."""
 
-    queue: list[str] = field(default_factory=list)
     task: Task | None = None
 
     def stop_silently(self) -> None:
         """Stop, and let nobody hear of it."""
-        self.queue.clear()
         if self.task is not None:
             self.task.blockSignals(True)
             self.task.cancel()
@@ -81,10 +92,18 @@ class AlignWidget(Container[Widget]):
         self._runs = runs = _Runs()
         self._summary = Label(value=self._method.summary)
         self._summary.native.setWordWrap(True)
-        self.form = OptionsForm(self._method.Options())
+        self.form = OptionsForm(first_options(self._method))
         self.form.margins = (0, 0, 0, 0)
+        self._options = SeriesOptions(self.form.value)
+        self.own_box = CheckBox(
+            text="Own options for this series", tooltip="What is set above holds for the series that is shown only"
+        )
+        self.command_button = PushButton(text="Copy as command", tooltip="Copy the command line that does the same")
+        self.python_button = PushButton(text="Copy as Python", tooltip="Copy Python code that does the same")
         self.run_button = PushButton(text="Align this series", tooltip="Align the series that is shown")
-        self.run_all_button = PushButton(text="Align all series", tooltip="Align every series of the dataset")
+        self.run_all_button = PushButton(
+            text="Align all series", tooltip="Align every series and save the results, which open here as they are done"
+        )
         self.cancel_button = PushButton(text="Cancel", enabled=False, tooltip="Stop; what is done already is kept")
         self.progress = ProgressBar(value=0, max=1000, visible=False)
         self.message = Label(value="")
@@ -94,15 +113,31 @@ class AlignWidget(Container[Widget]):
         buttons = Container(
             widgets=[self.run_button, self.run_all_button, self.cancel_button], layout="horizontal", labels=False
         )
-        buttons.margins = (0, 0, 0, 0)
+        copies = Container(widgets=[self.command_button, self.python_button], layout="horizontal", labels=False)
+        for row in (buttons, copies):
+            row.margins = (0, 0, 0, 0)
         super().__init__(
-            widgets=[self._summary, self.form, buttons, self.progress, self.message, self.log], labels=False
+            widgets=[
+                self._summary,
+                self.form,
+                self.own_box,
+                buttons,
+                self.progress,
+                self.message,
+                self.log,
+                copies,
+            ],
+            labels=False,
         )
         self.run_button.changed.connect(self._run_one)
         self.run_all_button.changed.connect(self._run_all)
         self.cancel_button.changed.connect(self.cancel)
-        self._session.series_changed.connect(self._update_buttons)
-        self._session.dataset_changed.connect(self._update_buttons)
+        self.command_button.changed.connect(self._copy_command)
+        self.python_button.changed.connect(self._copy_python)
+        self.form.changed.connect(self._keep_options)
+        self.own_box.changed.connect(self._set_own)
+        self._session.series_changed.connect(self._show_series)
+        self._session.dataset_changed.connect(self._forget_own)
         self.native.destroyed.connect(lambda: runs.stop_silently())
         self._update_buttons()
 
@@ -111,46 +146,122 @@ class AlignWidget(Container[Widget]):
         """Whether something is being aligned."""
         return self._runs.task is not None
 
-    def _run_one(self) -> None:
+    # --- options
+
+    def _keep_options(self) -> None:
+        """Remember what the form shows, unless it is refused; then running will say why."""
+        with suppress(BadInput):
+            self._options.change(self._series_name(), self.form.value)
+
+    def _series_name(self) -> str:
         series = self._session.series
-        if series is not None:
-            self._start([series.name])
+        return series.name if series else ""
 
-    def _run_all(self) -> None:
+    def _set_own(self, own: bool) -> None:
+        self._options.set_own(self._series_name(), own)
+        self._show_options()
+
+    def _show_series(self) -> None:
+        self._show_options()
+        self._update_buttons()
+
+    def _show_options(self) -> None:
+        name = self._series_name()
+        with self.own_box.changed.blocked(), self.form.changed.blocked():
+            self.own_box.value = name in self._options.own
+            self.form.value = self._options.of(name)
+
+    def _forget_own(self) -> None:
+        self._options.own.clear()
+        self._update_buttons()
+
+    # --- copying
+
+    def _copy_command(self) -> None:
+        self._copy(lambda *what: as_command(self.method_name, *what))
+
+    def _copy_python(self) -> None:
+        self._copy(as_python)
+
+    def _copy(self, text: Callable[[MethodOptions, str, Path, tuple[str, ...]], str]) -> None:
         dataset = self._session.dataset
-        if dataset is not None:
-            self._start([series.name for series in dataset])
-
-    def _start(self, names: list[str]) -> None:
-        if self.is_running:
+        clipboard = QApplication.clipboard()
+        if dataset is None or clipboard is None:
             return
-        self._runs.queue = names
-        self._run_next()
-
-    def _run_next(self) -> None:
-        """Align the first series of the queue with the options that the form shows now."""
-        dataset, name = self._session.dataset, self._runs.queue.pop(0)
+        name = self._series_name()
+        only = (name,) if name in self._options.own else ()
+        folder = self._session.results_folder or proposed_folder(dataset, preferences().folder_name)
         try:
-            options, series = self.form.value, self._session.series_named(name)
-        except TiltAlignError as error:
-            self._runs.queue.clear()
+            clipboard.setText(text(self.form.value, dataset.source, folder, only))
+        except BadInput as error:
+            self._write(str(error))
+            return
+        self._session.told.emit("copied")
+
+    # --- running
+
+    def _run_one(self) -> None:
+        """Align the series that is shown with the options that the form shows."""
+        dataset, series = self._session.dataset, self._session.series
+        if series is None or self.is_running:
+            return
+        name = series.name
+        try:
+            options = self.form.value
+        except BadInput as error:
             self._write(str(error))
             return
         started = monotonic()
         task = Task(lambda progress: align(series, options, progress=progress), f"{name}: {self._method.title.lower()}")
-        task.progressed.connect(self._show_progress)
         task.done.connect(lambda result: self._take(dataset, name, result, monotonic() - started))
         task.failed.connect(lambda error: self._fail(name, error))
         task.cancelled.connect(lambda: self._write(f"{name}: cancelled"))
+        self._start(task, name)
+
+    def _run_all(self) -> None:
+        """Hand the dataset over to the batch engine, with the user's exclusions."""
+        dataset, parent = self._session.dataset, self.native
+        if dataset is None or self.is_running:
+            return
+        if unsaved := self._session.unsaved():
+            self._session.warned.emit(f"save first: {', '.join(unsaved)} has changes, and its results will be replaced")
+            return
+        folder = self._session.results_folder or save_row.ask_folder(self._session, parent)
+        if folder is None:
+            return
+        has_results = OutputFolder(folder).has_results()
+        existing = batch_task.ask_existing(parent, folder) if has_results else Existing.REFUSE
+        if existing is None:
+            return
+        curated = dataclasses.replace(dataset, series=tuple(self._session.series_named(s.name) for s in dataset))
+        task = BatchTask(curated, self._options.common, dict(self._options.own), folder, existing)
+        task.landed.connect(lambda outcome: self._land(dataset, folder, outcome))
+        task.failed.connect(lambda error: self._fail("all series", error))
+        task.cancelled.connect(lambda: self._write("cancelled; what was done is kept"))
+        self._start(task, "all series")
+
+    def _start(self, task: Task, message: str) -> None:
+        task.progressed.connect(self._show_progress)
         task.finished.connect(self._after_task)
         self._runs.task = task
-        self.message.value = name
+        self.message.value = message
         self._update_buttons()
         task.start()
 
+    def _land(self, dataset: Dataset, folder: Path, outcome: SeriesOutcome) -> None:
+        """Take over a result of the batch engine, which is on the disk already."""
+        if outcome.alignment is None:
+            self._write(f"{outcome.name}: {outcome.failure}")
+            return
+        self._take(dataset, outcome.name, outcome.alignment, outcome.seconds)
+        if self._session.dataset is dataset:
+            self._session.results_folder = folder
+            with suppress(OSError):  # a convenience only
+                remember_folder(dataset.source, folder)
+            self._session.mark_saved(outcome.name)
+
     def cancel(self) -> None:
-        """Stop the alignment that runs, and those that wait."""
-        self._runs.queue.clear()
+        """Stop what runs."""
         if self._runs.task is not None:
             self._runs.task.cancel()
             self.message.value = "stopping ..."
@@ -166,12 +277,12 @@ class AlignWidget(Container[Widget]):
             return
         work = self._session.work_of(name)
         known = work.candidates if work else {}
-        self._session.do(AddAlignment(_free_name(self.method_name, known), alignment), name)
+        self._session.do(AddAlignment(free_name(self.method_name, known), alignment), name)
         first, *rest = alignment_summary(alignment)
         self._write("\n".join([f"{name}: {first}, {seconds:.0f} s", *rest]))
 
     def _fail(self, name: str, error: Exception) -> None:
-        if not isinstance(error, TiltAlignError):
+        if not isinstance(error, TiltAlignError | OSError):
             raise error  # a bug: napari shows it with its traceback
         text = str(error)
         self._write(text if text.startswith(name) else f"{name}: {text}")
@@ -180,8 +291,6 @@ class AlignWidget(Container[Widget]):
     def _after_task(self) -> None:
         self._runs.task = None
         self.message.value = ""
-        if self._runs.queue:
-            self._run_next()
         self._update_buttons()
 
     def _update_buttons(self) -> None:
@@ -189,6 +298,8 @@ class AlignWidget(Container[Widget]):
         self.run_button.enabled = idle and self._session.series is not None
         self.run_all_button.enabled = idle and dataset is not None and len(dataset) > 0
         self.cancel_button.enabled = not idle
+        self.own_box.enabled = self._session.series is not None
+        self.command_button.enabled = self.python_button.enabled = dataset is not None and bool(dataset.source)
         self.progress.visible = not idle
         if idle:
             self.progress.value = 0
@@ -197,9 +308,9 @@ class AlignWidget(Container[Widget]):
         self.log.native.append(text)
 
 
-def _free_name(method_name: str, known: Any) -> str:
-    """Name for a new candidate: the method's, with a number if it is taken."""
-    number = 1
-    while (name := method_name if number == 1 else f"{method_name} {number}") in known:
-        number += 1
-    return name
+def first_options(method: Method) -> MethodOptions:
+    """Options that the form of a method shows at first: the defaults, with the user's usual diameter of beads."""
+    options = method.Options()
+    if "diameter_nm" in method.Options.model_fields:
+        return options.replace(diameter_nm=preferences().bead_diameter_nm)
+    return options
