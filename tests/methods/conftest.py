@@ -7,6 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from napari_tiltalign.images.compute import single_threaded_algebra
+from napari_tiltalign.methods.fiducial import FIDUCIAL, Fiducial
+from napari_tiltalign.model import Alignment
+from napari_tiltalign.simulation import SimulatedSeries, Simulation, simulate
+
+SMALL = Simulation(image_rows_px=288, image_columns_px=320, tilt_step_deg=6, n_beads=12, texture="particles")
+"""A series that is easy and quick: 21 images that are not square, 120 nm of ice."""
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -14,3 +20,21 @@ def _calm_algebra() -> Iterator[None]:
     """Keep algebra on one thread, as the methods do: its own threads only cost time with matrices this small."""
     with single_threaded_algebra():
         yield
+
+
+@pytest.fixture(scope="session")
+def small() -> Simulation:
+    """Options of the small series, to make variants of."""
+    return SMALL
+
+
+@pytest.fixture(scope="session")
+def simulated() -> SimulatedSeries:
+    """The small series."""
+    return simulate(SMALL)
+
+
+@pytest.fixture(scope="session")
+def aligned(simulated: SimulatedSeries) -> Alignment:
+    """The small series aligned by its beads."""
+    return FIDUCIAL(simulated.series, Fiducial())
