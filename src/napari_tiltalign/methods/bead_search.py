@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from napari_tiltalign.errors import BadTiltSeries, MethodFailed, TiltAlignError
+from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.images.compute import map_views
 from napari_tiltalign.images.finite import finite_pixels
 from napari_tiltalign.images.prepare import Image, bin_image
@@ -29,9 +31,10 @@ LEAST_READABLE = 0.8
 """A series of which fewer images can be read is refused."""
 
 _ESTIMATE_VIEWS = 5
-_ESTIMATE_RANGE_PX = (4.0, 18.0)
+_ESTIMATE_SMALLEST_PX = 4.0
+_ESTIMATE_WORKING_PX = 10.0
 _ESTIMATE_STEP = 1.12
-_ESTIMATE_STRONGEST = 10
+_ESTIMATE_STRONGEST = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,10 +143,11 @@ def _no_gold(series: TiltSeries, views: Sequence[BeadView | None], diameters_px:
 
 
 def estimate_diameter_px(series: TiltSeries, *, bright: bool) -> float:
-    """Estimate the diameter of the beads from the views at the lowest tilts.
+    """Estimate the diameter of the beads from the views at the lowest tilts, to about 15 %.
 
-    The projection of a sphere is matched with the images at many diameters; beads of the right size are most like
-    it. Diameters from 4 raw pixels to a sixteenth of the image are tried.
+    The projection of a sphere, of unit norm, is matched with the images at many diameters; by the inequality of Cauchy
+    and Schwarz it responds most strongly where it has the diameter of the beads. Only candidates that look like gold
+    count. Diameters from 4 raw pixels to a sixteenth of the image are tried.
 
     Returns
     -------
@@ -158,27 +162,46 @@ def estimate_diameter_px(series: TiltSeries, *, bright: bool) -> float:
     included = np.flatnonzero(series.included)
     lowest = included[np.argsort(np.abs(series.nominal_tilt_deg[included]), kind="stable")][:_ESTIMATE_VIEWS]
     images = [_read(series, int(index))[0] for index in lowest]
-    smallest, largest = _ESTIMATE_RANGE_PX[0], min(series.image_shape_yx) / 16.0
+    smallest, largest = _ESTIMATE_SMALLEST_PX, min(series.image_shape_yx) / 16.0
     diameters = smallest * _ESTIMATE_STEP ** np.arange(int(np.log(largest / smallest) / np.log(_ESTIMATE_STEP)) + 1)
 
-    def likeness(diameter: float) -> float:
-        factor = max(1, int(diameter / _ESTIMATE_RANGE_PX[1]) + 1) if diameter > _ESTIMATE_RANGE_PX[1] else 1
-        strongest = [
-            np.sort(find_beads(bin_image(image, factor), [diameter / factor], bright=bright).beads.similarity)
-            for image in images
-        ]
-        return float(
-            np.mean([values[::-1][:_ESTIMATE_STRONGEST].mean() if len(values) else 0.0 for values in strongest])
-        )
+    def strength(diameter: float) -> float:
+        factor = max(1, round(diameter / _ESTIMATE_WORKING_PX))
+        beads = [find_beads(bin_image(i, factor), [diameter / factor], bright=bright).beads for i in images]
+        strongest = [np.sort(b.height[b.similarity > BEADLIKE])[::-1][:_ESTIMATE_STRONGEST] * factor for b in beads]
+        return float(np.median([s.mean() if len(s) else 0.0 for s in strongest]))
 
-    scores = np.array(map_views(likeness, diameters))
+    scores = np.array(map_views(strength, diameters))
     best = int(np.argmax(scores))
-    if scores[best] < BEADLIKE:
+    if scores[best] <= 0.0:
         raise MethodFailed(
-            f"{series.name}: the diameter of the beads cannot be estimated: nothing looks like gold at any diameter "
-            f"(highest similarity {scores[best]:.2f} at {diameters[best] * series.pixel_size_angst / 10:.0f} nm)"
+            f"{series.name}: the diameter of the beads cannot be estimated: in the median view nothing between "
+            f"{diameters[0] * series.pixel_size_angst / 10:.0f} and {diameters[-1] * series.pixel_size_angst / 10:.0f} "
+            "nm looks like gold"
         )
-    if 0 < best < len(scores) - 1:
-        before, peak, after = scores[best - 1 : best + 2]
-        return float(diameters[best] * _ESTIMATE_STEP ** (0.5 * (before - after) / (before - 2.0 * peak + after)))
-    return float(diameters[best])
+    return _width_at_half_depth_px(images, float(diameters[best]), bright)
+
+
+def _width_at_half_depth_px(images: Sequence[Image], diameter_px: float, bright: bool) -> float:
+    """Width of the mean bead at half its depth, raw pixels.
+
+    That is the diameter of a bead that is evenly dark, as gold at cryo contrast nearly is, and 0.87 of that of a
+    transparent sphere. The matched filter alone finds a disc to be a larger sphere.
+    """
+    factor = max(1, round(diameter_px / _ESTIMATE_WORKING_PX))
+    radius = np.arange(0.0, 1.2 * diameter_px / factor, 0.5)
+    turn = np.linspace(0.0, 2.0 * np.pi, 16, endpoint=False)
+    rings = radius[:, None, None] * np.stack([np.sin(turn), np.cos(turn)], axis=1)
+    profiles: list[FloatArray] = []
+    for image in images:
+        view = find_beads(bin_image(image, factor), [diameter_px / factor], bright=bright)
+        for position in view.beads.position_yx[view.beads.similarity > BEADLIKE]:
+            where = (position + rings).reshape(-1, 2).T
+            values = ndimage.map_coordinates(view.image.contrast, where, order=1, mode="nearest")
+            profiles.append(values.reshape(len(radius), -1).mean(axis=1))
+    mean = np.median(profiles, axis=0)
+    outside = float(np.median(mean[radius > 0.9 * diameter_px / factor]))
+    depth = (mean - outside) / (mean[0] - outside)
+    below = int(np.argmax(depth < 0.5))
+    inner = radius[below - 1] + 0.5 * (depth[below - 1] - 0.5) / (depth[below - 1] - depth[below])
+    return float(2.0 * inner * factor)
