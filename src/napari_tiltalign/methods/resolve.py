@@ -28,6 +28,7 @@ SUSPECT_FACTOR = 2.5
 """A track with more than this many times the noise of a typical one is suspect."""
 
 _TOLERANCE = 1e-9
+_MOST_ITERATIONS = 60
 """So sharp that the same tracks give the same geometry from wherever solving starts: undoing an edit brings it back."""
 
 _LEAST_PER_VIEW = 2
@@ -144,7 +145,7 @@ def solve_tracks(
     bundle = _bundle(tracks, used, solved, seen, model, start, image_shape_yx)
     points = tracks.points_zyx_angst[seen] / pixel_size_angst
     first = Estimate(views_from_geometry(start, pixel_size_angst)[solved], points, model.noise_px[solved])
-    solution = solve(bundle, first, tolerance=_TOLERANCE)
+    solution = solve(bundle, first, tolerance=_TOLERANCE, max_iterations=_MOST_ITERATIONS)
     views = solution.estimate.views.copy()
     views[:, LOG_MAGNIFICATION] = 0.0
     unit = solve(
