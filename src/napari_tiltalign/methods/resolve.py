@@ -27,8 +27,8 @@ from napari_tiltalign.model import Alignment, Tracks, Uncertainty
 SUSPECT_FACTOR = 2.5
 """A track with more than this many times the noise of a typical one is suspect."""
 
-_TOLERANCE = 1e-9
 _MOST_ITERATIONS = 60
+_TOLERANCE = 1e-9
 """So sharp that the same tracks give the same geometry from wherever solving starts: undoing an edit brings it back."""
 
 _LEAST_PER_VIEW = 2
