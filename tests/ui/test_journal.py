@@ -13,6 +13,7 @@ from napari_tiltalign.quality.difference import difference
 from napari_tiltalign.ui.commands import (
     AddAlignment,
     EditTracks,
+    ExcludeEach,
     ExcludeViews,
     LockTracks,
     RemoveAlignment,
@@ -218,6 +219,7 @@ def test_every_command_is_told_to_a_journal_and_back(series, truth):
         UseAlignment("a"),
         RemoveAlignment("a"),
         ExcludeViews(("view_00",), ""),
+        ExcludeEach({"view_00": "dark", "view_01": ""}),
         LockTracks((np.int64(3),), False),
         EditTracks("place", {"track_id": np.int64(1), "tilt_id": "view_00", "position_yx_px": position}),
         ReplaceWork(Session().work),

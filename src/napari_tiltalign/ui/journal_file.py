@@ -22,6 +22,7 @@ from napari_tiltalign.ui.commands import (
     EDITS,
     AddAlignment,
     EditTracks,
+    ExcludeEach,
     ExcludeViews,
     LockTracks,
     RemoveAlignment,
@@ -142,6 +143,8 @@ def step_fields(step: Step) -> dict[str, Any]:
             return {"step": "remove", "name": step.name}
         case ExcludeViews():
             return {"step": "exclude", "tilt_ids": list(step.tilt_ids), "reason": step.reason}
+        case ExcludeEach():
+            return {"step": "exclude each", "reasons": dict(step.reasons)}
         case LockTracks():
             return {"step": "lock", "track_ids": [int(i) for i in step.track_ids], "locked": step.locked}
         case EditTracks():
@@ -174,6 +177,9 @@ def step_of_fields(fields: Any, series: TiltSeries, where: str) -> Step:
             step = RemoveAlignment(_text(rest, "name"))
         case "exclude":
             step = ExcludeViews(tuple(_list(rest, "tilt_ids", str)), _text(rest, "reason"))
+        case "exclude each":
+            reasons = _of(rest.pop("reasons"), dict)
+            step = ExcludeEach({_of(tilt_id, str): _of(why, str) for tilt_id, why in reasons.items()})
         case "lock":
             step = LockTracks(tuple(_list(rest, "track_ids", int)), _of(rest.pop("locked"), bool))
         case "edit":
