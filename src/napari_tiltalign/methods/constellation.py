@@ -8,7 +8,7 @@ adjustment, so predictions get sharper as the model grows; a view that does not 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,10 @@ from napari_tiltalign.methods.projection import SHIFT_Y, TILT, project, view_mat
 
 _NEEDED_EVIDENCE = -2.0
 """log10 of the chance at which a view is joined."""
+
+_FLAT = 0.4
+"""Part of the spread of heights that is tried next: in a thinner specimen predictions are sharper, and weaker evidence
+will do."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +104,7 @@ class Constellation:
     axis_deg: float
 
     def rank(self) -> tuple[int, int]:
-        """What to prefer among several attempts: views, then observations of points seen three times or more."""
+        """How much was linked: views, and observations of points seen three times or more."""
         counts = np.bincount(self.observations.point)
         return len(self.joined), int(counts[counts >= 3].sum())
 
@@ -117,9 +121,13 @@ def grow(problem: Problem) -> Constellation | None:
     if len(usable) < 3:
         return None
     references = [usable[k] for k in (0, 2, 4, 7, 10) if k < len(usable)]
+    flat = replace(problem, height_sd=_FLAT * problem.height_sd)
     best: Constellation | None = None
     for reference in references:
         best = _better(best, _Growth(problem, problem.axis_deg, reference).run())
+        if len(best.joined) == len(usable):
+            return best
+        best = _better(best, _Growth(flat, problem.axis_deg, reference).run())
         if len(best.joined) >= 0.9 * len(usable):
             return best
     if best is not None and len(best.joined) < 0.7 * len(usable):
@@ -132,7 +140,8 @@ def grow(problem: Problem) -> Constellation | None:
 
 
 def _better(first: Constellation | None, second: Constellation) -> Constellation:
-    return second if first is None or second.rank() > first.rank() else first
+    """The attempt with more observations in tracks; views count less, because wrong ones join too, with torn tracks."""
+    return second if first is None or second.rank()[::-1] > first.rank()[::-1] else first
 
 
 @dataclass(slots=True, eq=False)
