@@ -17,7 +17,7 @@ from napari_tiltalign.io.bare_series import bare_series_of_xf
 from napari_tiltalign.io.convert import read_alignment, write_alignment
 from napari_tiltalign.io.imod import read_imod, read_xf
 from napari_tiltalign.io.xf_geometry import xf_from_geometry
-from napari_tiltalign.model import Alignment, Tracks, Uncertainty
+from napari_tiltalign.model import Alignment, LocalMotion, Tracks, Uncertainty
 
 HOLDS = {
     ".star": {"with_x_tilt": True},
@@ -393,9 +393,17 @@ def test_what_only_our_record_holds_is_listed(tmp_path: Path) -> None:
             series.tilt_ids, np.zeros((2, 3)), np.array([0]), np.array([1]), np.zeros((1, 2))
         ),
         uncertainty=Uncertainty(nothing, nothing, np.zeros((3, 2)), nothing),
-    )
+        local_motion=LocalMotion(
+            series.tilt_ids[0], np.zeros((2, 3)), np.zeros((3, 2, 2)), np.full((3, 2, 4), [3.0, 0.0, 0.0, 0.0]) *
+            np.array([0.0, -1.0, 1.0])[:, None, None], 1.0, 1.0, 1.0, 0.2, 0.4,
+        ),
+    )  # fmt: skip
     for suffix in (".star", ".xf", ".aln"):
         losses = write_alignment(tmp_path / f"TS{suffix}", full, series)
-        assert [loss.what for loss in losses] == ["tracks", "uncertainty"]
+        assert [loss.what for loss in losses] == ["tracks", "local motion", "uncertainty"]
         assert str(losses[0]) == "tracks: 2 tracks with their 3D points are kept in alignment.json only"
+        assert str(losses[1]) == (
+            "local motion (up to 4.24 Angstrom): motion of the specimen in itself "
+            f"since {series.tilt_ids[0]} is kept in alignment.json only"
+        )
     assert write_alignment(tmp_path / "TS.json", full, series) == ()

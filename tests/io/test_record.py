@@ -18,7 +18,7 @@ from napari_tiltalign.errors import BadInput
 from napari_tiltalign.geometry import ViewGeometry
 from napari_tiltalign.io import record
 from napari_tiltalign.io.record import read_record, record_text, write_record
-from napari_tiltalign.model import Alignment, Flag, Provenance, Tracks, Uncertainty
+from napari_tiltalign.model import Alignment, Flag, LocalMotion, Provenance, Tracks, Uncertainty
 
 
 def full_alignment() -> Alignment:
@@ -33,6 +33,10 @@ def full_alignment() -> Alignment:
         unit_magnification_geometry=alignment.geometry.replace(magnification=np.ones(6)),
         uncertainty=Uncertainty(sd[:, 0], sd[:, 1], sd[:, 2:4], sd[:, 4]),
         tracks=tracks.replace(track_ids=np.array([7, 3, 99]), sd_px=np.array([0.1, np.nan, 1e-300]), state=[0, 3, 1]),
+        local_motion=LocalMotion(
+            series.tilt_ids[0], random.normal(0, 1e3, (3, 3)), random.random((6, 3, 2)), random.random((6, 2, 4)),
+            1 / 3, 0.1 + 0.2, 1e-300, 0.2, 0.4,
+        ),
         statistics={"residual_rms_px": 0.1 + 0.2, "leave_out_px": math.nan},
         details={
             "start": {"axis_deg": -4.3, "tried": (1, 2)},

@@ -11,7 +11,7 @@ The geometry of the alignment stays as it is: it is the best for programs that k
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,7 +172,11 @@ class _Fit:
 
 def _fit(problem: MotionProblem, start: MotionState, judged: NDArray[np.intp]) -> _Fit | None:
     """Learn scales and solve, a few times; None if there is no evidence of motion."""
-    state, scales, nobody = start, None, np.zeros(0, dtype=np.intp)
+    # the weights of the rigid solution take strong motion for errors, so all of it counts at first
+    residual = problem.linearised(start)[0].residual_px
+    rms = float(np.sqrt((residual[:, problem.bead, problem.image] ** 2).mean()))
+    state = replace(start, weight=problem.reweighted(residual, rms))
+    scales, nobody = None, np.zeros(0, dtype=np.intp)
     for round_ in range(_ROUNDS):
         grid, views = problem.linearised(state)
         scales = learn_scales(grid, problem.field_px, scales)

@@ -115,8 +115,9 @@ def _static_fit(grid: BeadGrid, component: int) -> tuple[FloatArray, FloatArray]
     static = grid.static(component)
     weighted = grid.precision[:, :, None] * static
     normal = static.T @ weighted
-    ridge = 1e-9 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(static.shape[1])
-    return weighted, normal + ridge
+    size = np.trace(normal, axis1=1, axis2=2)
+    ridge = np.where(size > 0, 1e-9 * size, 1.0)  # a bead that no image shows stays where it is
+    return weighted, normal + ridge[:, None, None] * np.eye(static.shape[1])
 
 
 def mode_information(basis: MotionBasis, component: int, projected: FloatArray) -> FloatArray:

@@ -21,6 +21,7 @@ from napari_tiltalign.methods.projection import (
     TILT,
     linearise,
     project,
+    view_matrices,
     views_from_geometry,
 )
 from napari_tiltalign.model import Alignment, TiltSeries
@@ -121,9 +122,13 @@ class MotionProblem:
             inverse = prior.precision()
             precision[used[:, None], kind, used, kind] = inverse
             pull[used, kind] = -inverse @ (views[used, kind] - prior.mean)
+        # nor does anything tell the height of all beads together, which the shifts follow
+        by_height = np.zeros((n, N_VIEW_PARAMETERS))
+        by_height[used, SHIFT_Y:] = view_matrices(views, self.x_tilt_deg)[used, :, 0]
+        precision += np.multiply.outer(by_height, by_height) / (by_height**2).sum()
         held = np.zeros((n, N_VIEW_PARAMETERS), dtype=bool)
         held[~self.solved] = True
-        # a common displacement of all beads is free: the reference image, which does not move, keeps its shift
+        # a common displacement of all beads is free: the reference image keeps its shift
         held[self.reference, SHIFT_Y:] = True
         size = n * N_VIEW_PARAMETERS
         return ViewTerms(jacobian, precision.reshape(size, size), pull.ravel(), held.ravel())
