@@ -24,6 +24,7 @@ from napari_tiltalign.methods.bead_result import BeadRun, alignment_from
 from napari_tiltalign.methods.bead_search import Search, estimate_diameter_px, search
 from napari_tiltalign.methods.coarse import neighbour_shifts
 from napari_tiltalign.methods.constellation import Constellation, Problem, grow
+from napari_tiltalign.methods.level import level_specimen
 from napari_tiltalign.methods.local_motion import estimate_local_motion
 from napari_tiltalign.methods.priors import default_priors
 from napari_tiltalign.model import Alignment, TiltSeries
@@ -68,6 +69,13 @@ class Fiducial(MethodOptions):
             "that are left out better, and does not change the geometry."
         ),
     ] = "estimate"
+    level: Annotated[
+        Literal["off", "estimate"],
+        Field(
+            description="Whether to turn the specimen so that the surfaces the beads lie on are level, if that is "
+            "certain; what was found is told anyway."
+        ),
+    ] = "off"
 
 
 class FiducialMethod:
@@ -130,6 +138,7 @@ def _align(series: TiltSeries, options: Fiducial, start: Alignment | None, progr
     progress(0.95, "judging the result")
     turned = bool(abs(wrap_deg(linked.axis_deg - axis)) > 1.0)
     result = alignment_from(BeadRun(series, options, found, scene, linked, refined), axis_turned=turned)
+    result = level_specimen(result, apply=options.level == "estimate")
     if options.local_motion == "estimate":
         result = estimate_local_motion(result, series)
     progress(1.0, "done")

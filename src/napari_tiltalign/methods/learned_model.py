@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,16 @@ class LearnedModel:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "noise_px", frozen_array(self.noise_px))
+
+    def turned(self, tilt_offset_deg: float, height_mean_px: float) -> LearnedModel:
+        """Return the model for a specimen turned about the tilt axis: other tilts, heights about another mean."""
+        tilt = self.priors.tilt_deg
+        priors = ViewPriors(
+            self.priors.rotation_deg,
+            dataclasses.replace(tilt, mean=tilt.mean + tilt_offset_deg),
+            self.priors.log_magnification,
+        )
+        return LearnedModel(priors, self.noise_px, height_mean_px, self.height_sd_px)
 
     def to_details(self) -> dict[str, Any]:
         """Return the model as plain JSON values."""
