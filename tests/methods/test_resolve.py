@@ -31,9 +31,9 @@ def apart_px(one: Alignment, other: Alignment) -> float:
     return difference(one, other, thickness_angst=THICKNESS_ANGST).worst_view_rms_px
 
 
-def assert_same_geometry(one: ViewGeometry, other: ViewGeometry, tolerance: float) -> None:
-    for name in ("y_tilt_deg", "z_rot_deg", "magnification", "shift_yx_angst"):
-        np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=0, atol=tolerance, err_msg=name)
+def assert_same_geometry(solved: Alignment, one: ViewGeometry, other: ViewGeometry) -> None:
+    """Solving stops within a hundredth of a standard deviation of the optimum; that is the difference allowed."""
+    assert apart_px(solved.replace(geometry=one), solved.replace(geometry=other)) < 0.05 * NOISE_PX
 
 
 def with_state(tracks: Tracks, rows: np.ndarray, state: State) -> Tracks:
@@ -56,8 +56,8 @@ def test_the_truth_is_found(solved):
 
 def test_solving_again_changes_nothing(solved):
     again = resolve(solved, solved.tracks)
-    assert_same_geometry(again.geometry, solved.geometry, 1e-5)
-    np.testing.assert_allclose(again.tracks.residual_yx_px, solved.tracks.residual_yx_px, atol=1e-6)
+    assert_same_geometry(solved, again.geometry, solved.geometry)
+    np.testing.assert_allclose(again.tracks.residual_yx_px, solved.tracks.residual_yx_px, atol=0.05 * NOISE_PX)
 
 
 @pytest.mark.parametrize("row", [0, 40, 130])
@@ -70,10 +70,7 @@ def test_one_observation_off_by_20_px_barely_matters_and_undoing_brings_everythi
     assert np.linalg.norm(disturbed.tracks.residual_yx_px[row]) == pytest.approx(20.0, abs=0.5)
 
     undone = resolve(disturbed, solved.tracks)
-    assert_same_geometry(undone.geometry, resolve(solved, solved.tracks).geometry, 1e-5)
-    angles = [getattr(undone.geometry, name) - getattr(solved.geometry, name) for name in ("y_tilt_deg", "z_rot_deg")]
-    assert np.abs(angles).max() < 1e-6
-    assert np.abs(undone.geometry.shift_yx_angst - solved.geometry.shift_yx_angst).max() / PIXEL_SIZE_ANGST < 1e-6
+    assert_same_geometry(solved, undone.geometry, resolve(solved, solved.tracks).geometry)
 
 
 def test_rejecting_an_outlier_is_like_not_having_it(solved):
@@ -82,7 +79,7 @@ def test_rejecting_an_outlier_is_like_not_having_it(solved):
     bad = solved.tracks.replace(position_yx_px=position)
     rejected = resolve(solved, with_state(bad, np.array([50]), State.REJECTED))
     without = resolve(solved, solved.tracks.take_observations(np.arange(solved.tracks.n_observations) != 50))
-    assert_same_geometry(rejected.geometry, without.geometry, 1e-5)
+    assert_same_geometry(solved, rejected.geometry, without.geometry)
     assert rejected.tracks.weight[50] == 0
     assert np.isnan(rejected.tracks.leave_out_yx_px[50]).all()
     assert np.linalg.norm(rejected.tracks.residual_yx_px[50]) == pytest.approx(20.0, abs=1.0)  # still shown
@@ -134,12 +131,12 @@ def test_a_track_without_observations_does_no_harm(solved):
     own = np.flatnonzero(solved.tracks.track == 4)
     less = resolve(solved, with_state(solved.tracks, own, State.REJECTED))
     without = resolve(solved, solved.tracks.take_tracks(np.arange(P) != 4))
-    assert_same_geometry(less.geometry, without.geometry, 1e-4)
+    assert_same_geometry(solved, less.geometry, without.geometry)
     assert less.tracks.n_tracks == P
     np.testing.assert_allclose(less.tracks.points_zyx_angst[4], solved.tracks.points_zyx_angst[4], atol=1.0)
     assert np.isfinite(np.delete(less.tracks.points_sd_angst, 4, axis=0)).all()
     assert np.isnan(less.tracks.points_sd_angst[4]).all()
-    assert apart_px(resolve(less, solved.tracks), solved) < 1e-4
+    assert apart_px(resolve(less, solved.tracks), solved) < 0.05 * NOISE_PX
 
 
 def test_a_track_of_one_observation_is_possible(solved):
@@ -213,7 +210,8 @@ def test_order_of_images_does_not_matter(solved):
     model = model_of(solved)
     shuffled = LearnedModel(model.priors.take(mixed), model.noise_px[mixed], model.height_mean_px, model.height_sd_px)
     found = solve_tracks(tracks, shuffled, solved.geometry.take(mixed), PIXEL_SIZE_ANGST, SHAPE_YX)
-    assert_same_geometry(found.geometry, solved.geometry.take(mixed), 1e-5)
+    place = np.argsort(mixed)
+    assert_same_geometry(solved, found.geometry.take(place), solved.geometry)
 
 
 def test_statistics_are_those_of_the_tracks(solved):
