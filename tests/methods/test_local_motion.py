@@ -175,6 +175,31 @@ def test_too_few_beads_are_said(n_beads: int) -> None:
     assert nothing.details["local_motion"].startswith("not looked for")
 
 
+def test_images_that_share_no_bead_with_the_others_do_no_harm() -> None:
+    item = scene(AMPLITUDE_PX, 0)
+    tracks = item.alignment.tracks
+    assert tracks is not None
+    apart = (tracks.tilt % 2) == (tracks.track % 2)
+    split = item.alignment.replace(tracks=tracks.take_observations(apart))
+    alignment = estimate_local_motion(split, item.series)
+    motion = alignment.local_motion
+    moved = 0.0 if motion is None else np.abs(seen_px(alignment, motion.support_zyx_angst)).max()
+    assert moved < 2 * max(SHAPE_YX)
+    assert np.isfinite(alignment.statistics[RMS_RIGID])
+
+
+def test_perfect_tracks_need_no_motion() -> None:
+    item = scene(0.0, 0)
+    tracks = item.alignment.tracks
+    assert tracks is not None
+    perfect = tracks.replace(
+        position_yx_px=tracks.position_yx_px - tracks.residual_yx_px,
+        residual_yx_px=np.zeros((tracks.n_observations, 2)),
+    )
+    alignment = estimate_local_motion(item.alignment.replace(tracks=perfect), item.series)
+    assert alignment.local_motion is None
+
+
 @pytest.mark.slow
 def test_real_specimen_moves_and_is_not_level(shared_data: Path) -> None:
     """Cells in thick ice with gold on both surfaces; the feasibility study lowered the error by 29 %."""

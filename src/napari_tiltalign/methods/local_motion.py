@@ -32,6 +32,8 @@ _LEAST_BEADS = 6
 _MOST_JUDGED = 100
 """Beads left out at most; more do not make the decision any surer."""
 _ROUNDS = 2
+_EXACT_PX = 1e-4
+"""Errors below this are as good as none."""
 _LEAST_IMPROVEMENT = 0.1
 """Part by which the error of left-out beads must fall."""
 _SIGNIFICANCE = 3.0
@@ -100,7 +102,8 @@ class _Errors:
     def of(cls, left_out: tuple[FloatArray, FloatArray], judged: NDArray[np.intp]) -> _Errors:
         distance = np.stack([np.hypot(*error[:, judged]) for error in left_out])
         seen = np.isfinite(distance).all(axis=0)
-        return cls(distance[:, seen], np.nanmedian(np.where(seen, distance, np.nan), axis=2))
+        per_bead = np.nanmedian(np.where(seen, distance, np.nan), axis=2)
+        return cls(distance[:, seen], np.maximum(per_bead, _EXACT_PX))
 
     @property
     def clearly_better(self) -> bool:

@@ -28,6 +28,8 @@ from napari_tiltalign.model import Alignment, TiltSeries
 
 _LEAST_PER_IMAGE = 2
 _LEAST_PER_BEAD = 4
+_FARTHEST_PX = 100.0
+"""How far a shift may change (standard deviation), pixels; the rigid solution is never off by more."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,6 +128,9 @@ class MotionProblem:
         by_height = np.zeros((n, N_VIEW_PARAMETERS))
         by_height[used, SHIFT_Y:] = view_matrices(views, self.x_tilt_deg)[used, :, 0]
         precision += np.multiply.outer(by_height, by_height) / (by_height**2).sum()
+        # images that share no bead with the others would drift away
+        shifts = np.arange(SHIFT_Y, N_VIEW_PARAMETERS)
+        precision[np.arange(n)[:, None], shifts, np.arange(n)[:, None], shifts] += _FARTHEST_PX**-2
         held = np.zeros((n, N_VIEW_PARAMETERS), dtype=bool)
         held[~self.solved] = True
         # a common displacement of all beads is free: the reference image keeps its shift
