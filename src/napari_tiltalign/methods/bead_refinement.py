@@ -18,6 +18,7 @@ from napari_tiltalign.methods.localise import Fits, localise
 from napari_tiltalign.methods.posterior import Posterior
 from napari_tiltalign.methods.priors import ViewPriors
 from napari_tiltalign.methods.projection import project
+from napari_tiltalign.methods.ties import tied_together
 from napari_tiltalign.model import REJECTION_REASONS
 
 _SAME_BEAD = 0.3
@@ -302,19 +303,18 @@ def _tied(found: Measurements, points: FloatArray, least: int) -> tuple[Measurem
 
     With fewer the shift of a view would rest on a single bead, or on none.
     """
-    while True:
-        used = found.used()
-        in_view, of_point = np.bincount(found.view[used]), np.bincount(found.point[used], minlength=len(points))
-        tied, seen = in_view >= _LEAST_PER_VIEW, of_point >= least
-        if tied.sum() < _LEAST_VIEWS:
-            raise MethodFailed(
-                f"the beads found tie only {tied.sum()} views together, {_LEAST_VIEWS} are needed: {seen.sum()} beads "
-                f"are seen in {least} views or more; check the bead diameter, or align without beads"
-            )
-        if tied[np.unique(found.view[used])].all() and seen.all():
-            return found, points, np.flatnonzero(tied)
-        found = _rows(found, np.flatnonzero(np.isin(found.view, np.flatnonzero(tied))))
-        found, points = _keep(found, points, seen)
+    used = found.used()
+    view, point = found.view[used], found.point[used]
+    kept = tied_together(view, point, least_per_view=_LEAST_PER_VIEW, least_per_point=least)
+    joined = np.unique(view[kept])
+    seen = np.isin(np.arange(len(points)), point[kept])
+    if len(joined) < _LEAST_VIEWS:
+        raise MethodFailed(
+            f"the beads found tie only {len(joined)} views together, {_LEAST_VIEWS} are needed: {seen.sum()} of "
+            f"{len(points)} beads are seen in {least} views or more; check the bead diameter, or align without beads"
+        )
+    found, points = _keep(_rows(found, np.flatnonzero(np.isin(found.view, joined))), points, seen)
+    return found, points, joined
 
 
 def _rows(found: Measurements, chosen: NDArray[np.intp]) -> Measurements:

@@ -19,10 +19,13 @@ from napari_tiltalign.methods.bundle import Bundle, Estimate, Observations, norm
 from napari_tiltalign.methods.coarse import NeighbourShift
 from napari_tiltalign.methods.matching import GATE, best_shift, refined_match
 from napari_tiltalign.methods.priors import ViewPriors
-from napari_tiltalign.methods.projection import SHIFT_Y, TILT, project, view_matrices
+from napari_tiltalign.methods.projection import ROTATION, SHIFT_Y, TILT, project, view_matrices
 
 _NEEDED_EVIDENCE = -2.0
 """log10 of the chance at which a view is joined."""
+
+_TORN = 0.6
+"""With less continuity tracks are torn, most likely because the axis is wrong (0.2 to 0.6; else 0.65 to 1)."""
 
 _FLAT = 0.4
 """Part of the spread of heights that is tried next: in a thinner specimen predictions are sharper, and weaker evidence
@@ -93,6 +96,8 @@ class Constellation:
         View to log10 of the chance that its match is accidental.
     axis_deg
         Tilt axis that growth started with.
+    continuity
+        Of all places where a linked bead should be seen, the share where it was.
     """
 
     views: FloatArray
@@ -102,15 +107,20 @@ class Constellation:
     joined: tuple[int, ...]
     evidence: Mapping[int, float]
     axis_deg: float
+    continuity: float
 
     def rank(self) -> tuple[int, int]:
         """How much was linked: views, and observations of points seen three times or more."""
         counts = np.bincount(self.observations.point)
         return len(self.joined), int(counts[counts >= 3].sum())
 
+    def found_axis_deg(self) -> float:
+        """Tilt axis that growth ended with, degrees."""
+        return float(np.median(self.views[list(self.joined), ROTATION]))
+
 
 def grow(problem: Problem) -> Constellation | None:
-    """Link beads through all views; other starting views and axes are tried while too few views join.
+    """Link beads through all views; other starting views and axes are tried while too few join or tracks are torn.
 
     Returns
     -------
@@ -126,16 +136,19 @@ def grow(problem: Problem) -> Constellation | None:
     for reference in references:
         best = _better(best, _Growth(problem, problem.axis_deg, reference).run())
         if len(best.joined) == len(usable):
-            return best
+            break
         best = _better(best, _Growth(flat, problem.axis_deg, reference).run())
         if len(best.joined) >= 0.9 * len(usable):
-            return best
-    if best is not None and len(best.joined) < 0.7 * len(usable):
+            break
+    if best is None or (len(best.joined) >= 0.7 * len(usable) and best.continuity > _TORN):
+        return best
+    for reference in references[:2]:
         for turn_deg in (45.0, -45.0, 90.0):
-            for reference in references[:2]:
-                best = _better(best, _Growth(problem, problem.axis_deg + turn_deg, reference).run())
-                if len(best.joined) >= 0.9 * len(usable):
-                    return best
+            best = _better(best, _Growth(problem, problem.axis_deg + turn_deg, reference).run())
+        # once more from the axis that was found: with a better start fewer tracks are torn
+        best = _better(best, _Growth(problem, best.found_axis_deg(), reference).run())
+        if len(best.joined) >= 0.9 * len(usable) and best.continuity > _TORN:
+            break
     return best
 
 
@@ -179,8 +192,16 @@ class _Growth:
         observations = self._observations(np.arange(len(self.views)))
         detection = np.array([found for _, _, found in self.links])
         return Constellation(
-            self.views, self.points, observations, detection, tuple(sorted(self.joined)), self.evidence, self.axis_deg
-        )
+            self.views, self.points, observations, detection, tuple(sorted(self.joined)), self.evidence, self.axis_deg,
+            self._continuity(),
+        )  # fmt: skip
+
+    def _continuity(self) -> float:
+        counts = np.bincount([point for _, point, _ in self.links], minlength=len(self.points))
+        tracks = counts >= 3
+        seen = project(self.views[self.joined], self.points[tracks], np.zeros(len(self.joined)))
+        expected = (np.abs(seen) < np.array(self.problem.field_yx) / 2).all(axis=2).sum()
+        return float(counts[tracks].sum() / max(expected, 1))
 
     def _next_view(self) -> int | None:
         """The view nearest in tilt to a joined one that was not tried since the model last grew."""
