@@ -146,6 +146,17 @@ def test_a_track_of_one_observation_is_possible(solved):
     assert apart_px(single, solved) < 2 * NOISE_PX
 
 
+def test_images_that_share_no_bead_with_the_others_are_interpolated(solved):
+    """As when a person follows some beads here and other beads there: the two parts cannot be tied."""
+    tracks, nominal = solved.tracks, nominal_tilts(N)
+    apart = nominal > 35
+    here, there = tracks.track < P - 3, tracks.track >= P - 3
+    torn = np.where(apart[tracks.tilt], here, there)
+    found = resolve(solved, with_state(tracks, np.flatnonzero(torn), State.REJECTED))
+    assert np.isnan(found.uncertainty.y_tilt_deg).tolist() == apart.tolist()
+    assert apart_px(take(found, ~apart), take(solved, ~apart)) < 3 * NOISE_PX
+
+
 @pytest.mark.parametrize("keep_images", [0, 1, 2])
 def test_row_27_fewer_than_three_images_cannot_be_solved(solved, keep_images):
     rows = np.flatnonzero(solved.tracks.tilt >= keep_images)

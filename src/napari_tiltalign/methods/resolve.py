@@ -22,6 +22,7 @@ from napari_tiltalign.methods.projection import (
     project,
     views_from_geometry,
 )
+from napari_tiltalign.methods.ties import tied_together
 from napari_tiltalign.model import Alignment, Tracks, Uncertainty
 
 SUSPECT_FACTOR = 2.5
@@ -132,14 +133,14 @@ def solve_tracks(
     Raises
     ------
     MethodFailed
-        If fewer than three images have two observations each.
+        If fewer than three images with two observations each are tied together.
     """
     used = _usable_observations(tracks, take_part)
     solved = np.unique(tracks.tilt[used])
     if len(solved) < 3:
         raise MethodFailed(
-            f"only {len(solved)} images have {_LEAST_PER_VIEW} used observations; at least 3 are needed: "
-            "restore observations or follow more features"
+            f"only {len(solved)} images are tied together by features that others see too, with {_LEAST_PER_VIEW} or "
+            "more each; at least 3 are needed: restore observations or follow more features"
         )
     seen = np.unique(tracks.track[used])
     bundle = _bundle(tracks, used, solved, seen, model, start, image_shape_yx)
@@ -175,10 +176,10 @@ def solve_tracks(
 
 
 def _usable_observations(tracks: Tracks, take_part: NDArray[np.bool_] | None) -> NDArray[np.intp]:
-    """Indices of observations that are not rejected, in images that take part and have enough of them."""
-    good = tracks.used if take_part is None else tracks.used & take_part[tracks.tilt]
-    counts = np.bincount(tracks.tilt[good], minlength=len(tracks.tilt_ids))
-    return np.flatnonzero(good & (counts[tracks.tilt] >= _LEAST_PER_VIEW))
+    """Indices of observations that are not rejected, in images that take part and that they tie together."""
+    good = np.flatnonzero(tracks.used if take_part is None else tracks.used & take_part[tracks.tilt])
+    tied = tied_together(tracks.tilt[good], tracks.track[good], least_per_view=_LEAST_PER_VIEW, least_per_point=1)
+    return good[tied]
 
 
 def _bundle(
