@@ -34,8 +34,15 @@ def full_alignment() -> Alignment:
         uncertainty=Uncertainty(sd[:, 0], sd[:, 1], sd[:, 2:4], sd[:, 4]),
         tracks=tracks.replace(track_ids=np.array([7, 3, 99]), sd_px=np.array([0.1, np.nan, 1e-300]), state=[0, 3, 1]),
         local_motion=LocalMotion(
-            series.tilt_ids[0], random.normal(0, 1e3, (3, 3)), random.random((6, 3, 2)), random.random((6, 2, 4)),
-            1 / 3, 0.1 + 0.2, 1e-300, 0.2, 0.4,
+            series.tilt_ids[0],
+            random.normal(0, 1e3, (3, 3)),
+            random.random((6, 3, 2)),
+            random.random((6, 2, 4)),
+            1 / 3,
+            0.1 + 0.2,
+            1e-300,
+            0.2,
+            0.4,
         ),
         statistics={"residual_rms_px": 0.1 + 0.2, "leave_out_px": math.nan},
         details={

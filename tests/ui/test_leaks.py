@@ -22,12 +22,7 @@ def widget_names() -> list[str]:
     return [widget.display_name for widget in manifest.contributions.widgets]
 
 
-KNOWN_LEAK = pytest.mark.xfail(reason="its survey keeps the session alive through a signal", strict=False)
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=KNOWN_LEAK if name == "Exclude views" else ()) for name in widget_names()]
-)
+@pytest.mark.parametrize("name", widget_names())
 def test_closing_a_viewer_ends_everything(name, make_napari_viewer, dataset, truth, qtbot):
     viewer = make_napari_viewer(show=True)
     layers = layers_of(viewer)

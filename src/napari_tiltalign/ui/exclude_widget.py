@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from weakref import ref
 
 import numpy as np
 from napari.components import ViewerModel
@@ -39,6 +40,11 @@ MINIMUM_WIDTH_PX = 400
 """Enough for the state and the residual; leaves room for the images in a window of 1280 pixels."""
 
 
+def _stop(survey: ViewSurvey | None) -> None:
+    if survey is not None:
+        survey.stop()
+
+
 class ExcludeWidget(QWidget):
     """Takes views out and back in.
 
@@ -52,12 +58,14 @@ class ExcludeWidget(QWidget):
         super().__init__()
         layers = layers_of(napari_viewer)
         self._session = layers.session
-        self.survey = survey = ViewSurvey(layers)
+        self.survey = ViewSurvey(layers)
         self._filling = False
         self.setMinimumWidth(MINIMUM_WIDTH_PX)
         self._build()
         self._connect()
-        self.destroyed.connect(lambda: survey.stop())
+        # a closure over the survey would outlive the widget, and with it the session and the layers
+        survey = ref(self.survey)
+        self.destroyed.connect(lambda: _stop(survey()))
         self._fill()
 
     # --- building
@@ -100,12 +108,18 @@ class ExcludeWidget(QWidget):
                 return True
         return bool(super().eventFilter(watched, event))
 
+    def _include_all(self) -> None:
+        self._set_all("")
+
+    def _exclude_all(self) -> None:
+        self._set_all(BY_HAND)
+
     def _connect(self) -> None:
         self.table.currentCellChanged.connect(self._on_row)
         self.table.itemChanged.connect(self._on_tick)
         self.toggle_button.clicked.connect(self._toggle)
-        self.include_all_button.clicked.connect(lambda: self._set_all(""))
-        self.exclude_all_button.clicked.connect(lambda: self._set_all(BY_HAND))
+        self.include_all_button.clicked.connect(self._include_all)
+        self.exclude_all_button.clicked.connect(self._exclude_all)
         self.suggestions.currentItemChanged.connect(self._on_suggestion)
         self.suggestions.itemChanged.connect(self._update_apply)
         self.apply_button.clicked.connect(self._apply)

@@ -108,12 +108,11 @@ class Session:
 
     def _forget_dataset(self) -> None:
         self._dataset: Dataset | None = None
-        self._name = ""
+        self._name, self._view = "", ""
         self._histories: dict[str, History[Work]] = {}
         self._saved: dict[str, Work] = {}
         self.results_folder: Path | None = None
         self._bead: int | None = None
-        self._view = ""
         self.examined: list[tuple[int, str]] = []
         self._shows_aligned = False
 
@@ -396,6 +395,6 @@ _SESSIONS: WeakKeyDictionary[object, Session] = WeakKeyDictionary()
 
 def session_for(viewer: object, make: Callable[[], Session] = Session) -> Session:
     """Return the session of a viewer, made at the first call."""
-    if viewer not in _SESSIONS:
-        _SESSIONS[viewer] = make()
-    return _SESSIONS[viewer]
+    if (session := _SESSIONS.get(viewer)) is None:
+        session = _SESSIONS[viewer] = make()
+    return session

@@ -128,10 +128,13 @@ class ViewSurvey(QObject):
         stack = series_stack(series, display_binning(series)) if raw is None else raw.data
         views = self.views
         self._reading = Task(lambda progress: _look_at(series, stack, views, progress))
-        self._reading.progressed.connect(lambda fraction, tilt_id: self.seen.emit(tilt_id))
+        self._reading.progressed.connect(self._announce_seen)
         self._reading.failed.connect(lambda error: show_error(str(error)))
         self._reading.finished.connect(self._after_looking)
         self._reading.start()
+
+    def _announce_seen(self, fraction: float, tilt_id: str) -> None:
+        self.seen.emit(tilt_id)
 
     def _after_looking(self) -> None:
         self._reading = None
