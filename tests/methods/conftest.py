@@ -11,8 +11,10 @@ from napari_tiltalign.methods.fiducial import FIDUCIAL, Fiducial
 from napari_tiltalign.model import Alignment
 from napari_tiltalign.simulation import SimulatedSeries, Simulation, simulate
 
-SMALL = Simulation(image_rows_px=288, image_columns_px=320, tilt_step_deg=6, n_beads=12, texture="particles")
-"""A series that is easy and quick: 21 images that are not square, 120 nm of ice."""
+SMALL = Simulation(
+    image_rows_px=208, image_columns_px=232, pixel_size_angst=14, tilt_step_deg=6, n_beads=12, texture="particles"
+)
+"""A series that is easy and quick: 21 images that are not square, beads 7 px wide on two faces 120 nm apart."""
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -28,9 +28,16 @@ def errors(fits, true):
     return np.concatenate([fit.position_yx - p for fit, p in zip(fits, true, strict=True)])
 
 
-@pytest.mark.parametrize("diameter_px", [7.0, 10.0, 17.0])
 @pytest.mark.parametrize(
-    "noise", [{"noise": 0.05}, {"noise": 0.15}, {"noise": 0.05, "smooth_noise": 0.08}], ids=["low", "high", "coloured"]
+    ("diameter_px", "noise"),
+    [
+        (7.0, {"noise": 0.05}),
+        (10.0, {"noise": 0.05}),
+        (10.0, {"noise": 0.15}),
+        (10.0, {"noise": 0.05, "smooth_noise": 0.08}),
+        (17.0, {"noise": 0.05}),
+    ],
+    ids=["small", "ordinary", "noisy", "coloured noise", "large"],
 )
 def test_positions_are_unbiased_and_as_exact_as_they_say(diameter_px, noise):
     # few large beads fit into an image with this spacing
