@@ -137,9 +137,7 @@ def test_all_views_join_and_all_links_are_right(seed, changes):
     assert wrong_links(scene, linked) < 0.03
 
 
-@pytest.mark.parametrize(
-    "axis_error_deg", [90.0, -60.0, 180.0], ids=["axis_wrong_by_90", "axis_wrong_by_60", "axis_wrong_by_180"]
-)
+@pytest.mark.parametrize("axis_error_deg", [90.0, 180.0], ids=["axis_wrong_by_90", "axis_wrong_by_180"])
 def test_row_25_a_far_axis_is_found(axis_error_deg):
     """Up to the half turn that changes the hand."""
     scene = make_scene(1, axis_error_deg=axis_error_deg)

@@ -81,21 +81,20 @@ def test_geometry_without_magnification_is_nearly_as_good(aligned, simulated):
 @pytest.mark.parametrize(
     ("changes", "bound_px"),
     [
-        ({"image_rows_px": 291, "image_columns_px": 187}, BOUND_PX),
-        ({"axis_deg": 85.0}, BOUND_PX),
-        ({"axis_deg": -179.5}, BOUND_PX),
+        ({"image_rows_px": 291, "image_columns_px": 187}, 0.08),
+        ({"axis_deg": -179.5}, 0.08),
         ({"tilt_min_deg": 0.0, "tilt_step_deg": 4.0}, 0.15),
-        ({"pretilt_deg": -10.0, "tilt_min_deg": -52.0, "tilt_step_deg": 8.0}, 0.1),
-        ({"bright_beads": True, "tilt_step_deg": 8.0}, 0.1),
-        ({"image_rows_px": 184, "image_columns_px": 184, "thickness_nm": 130.0}, 0.1),
-        ({"n_jumps": 4}, BOUND_PX),
-        ({"pixel_size_angst": 5.0, "image_rows_px": 512, "image_columns_px": 600, "tilt_step_deg": 10.0}, 0.16),
+        ({"pretilt_deg": -10.0, "tilt_min_deg": -52.0}, 0.08),
+        ({"bright_beads": True}, 0.08),
+        ({"image_rows_px": 184, "image_columns_px": 184, "thickness_nm": 130.0}, 0.08),
+        ({"n_jumps": 4}, 0.08),
+        ({"pixel_size_angst": 5.0, "image_rows_px": 512, "image_columns_px": 600, "tilt_step_deg": 12.0}, 0.16),
     ],
-    ids=["tall and odd", "axis across", "axis at the seam", "row_27_one_sided", "row_24_pretilt", "bright",
+    ids=["tall and odd", "axis at the seam", "row_27_one_sided", "row_24_pretilt", "bright",
          "as thick as half the field", "row_48_jumps", "binned"],
 )  # fmt: skip
 def test_variants_are_as_good(small, changes, bound_px):
-    variant = simulate(small.replace(texture="none", **changes))
+    variant = simulate(small.replace(**{"texture": "none", "tilt_step_deg": 8.0} | changes))
     options = Fiducial(bead_contrast="bright" if variant.options.bright_beads else "dark")
     aligned = FIDUCIAL(variant.series, options)
     assert error_of(aligned, variant).rms_px < bound_px
@@ -139,13 +138,24 @@ def test_row_20_order_of_tilts_is_irrelevant(simulated, aligned):
 
 
 def test_same_input_same_bytes_from_several_threads_at_once(simulated, aligned):
-    """And the input is not changed."""
+    """The input is not changed, and progress rises from the beginning to the end."""
     before = [tilt.image.read().copy() for tilt in simulated.series.tilts[:3]]
+    told: list[list[tuple[float, str]]] = [[], []]
+
+    def align(number: int) -> Alignment:
+        return FIDUCIAL(simulated.series, Fiducial(), progress=lambda *what: told[number].append(what))
+
     with ThreadPoolExecutor(2) as pool:
-        for found in pool.map(lambda _: FIDUCIAL(simulated.series, Fiducial()), range(2)):
+        for found in pool.map(align, range(2)):
             assert_identical(found, aligned)
     for tilt, image in zip(simulated.series.tilts, before, strict=False):
         np.testing.assert_array_equal(tilt.image.read(), image)
+    for calls in told:
+        fractions = [fraction for fraction, _ in calls]
+        assert fractions == sorted(fractions)
+        assert 0 < fractions[0] < 0.1
+        assert fractions[-1] == 1.0
+        assert all(message for _, message in calls)
 
 
 # what the result carries
@@ -289,36 +299,25 @@ def test_row_45_black_and_saturated_frames_are_left_out(simulated):
     assert error_of(found, simulated).rms_px < BOUND_PX
 
 
-def test_row_46_hot_pixels_do_no_harm(simulated):
+def test_row_44_row_46_pixels_that_are_hot_or_not_finite_do_no_harm(simulated):
     rng = np.random.default_rng(0)
 
-    def hit(_, image):
-        image = image.copy()
-        image[tuple(rng.integers(0, size, 400) for size in image.shape)] *= 30
-        return image
-
-    found = FIDUCIAL(with_images(simulated.series, hit), Fiducial())
-    assert error_of(found, simulated).rms_px < 1.5 * BOUND_PX
-
-
-def test_row_44_some_pixels_are_not_finite(simulated):
     def hurt(k, image):
         image = image.copy()
+        image[tuple(rng.integers(0, size, 400) for size in image.shape)] *= 30
         if k == 3:
             image[100:110, 50:60] = np.nan
         return image
 
     found = FIDUCIAL(with_images(simulated.series, hurt), Fiducial())
     assert flag(found, "nan_pixels_filled").tilt_ids == (simulated.series.tilt_ids[3],)
-    assert error_of(found, simulated).rms_px < BOUND_PX
+    assert error_of(found, simulated).rms_px < 1.5 * BOUND_PX
 
 
 # axis and hand
 
 
-@pytest.mark.parametrize(
-    "error_deg", [20.0, 50.0, 90.0, -90.0], ids=["20", "50", "row_25_axis_wrong_by_90", "row_25_by_minus_90"]
-)
+@pytest.mark.parametrize("error_deg", [50.0, 90.0, -90.0], ids=["50", "row_25_axis_wrong_by_90", "row_25_by_minus_90"])
 def test_row_25_a_wrong_axis_is_found_and_flagged(simulated, error_deg):
     nominal = simulated.series.nominal_axis_deg + error_deg
     tilts = tuple(dataclasses.replace(t, nominal_axis_deg=nominal) for t in simulated.series.tilts)
@@ -329,8 +328,7 @@ def test_row_25_a_wrong_axis_is_found_and_flagged(simulated, error_deg):
     words = flag(found, "axis_far_from_nominal").detail
     assert f"{found.axis_deg:.1f}" in words
     assert f"{nominal:.1f}" in words
-    if abs(error_deg) > 20:
-        assert "hand_undetermined" in flag_names(found)
+    assert "hand_undetermined" in flag_names(found)
 
 
 def test_a_start_tells_the_axis(simulated, aligned):
@@ -339,10 +337,10 @@ def test_a_start_tells_the_axis(simulated, aligned):
     assert error_of(found, simulated).rms_px < BOUND_PX
 
 
-def test_row_24_wrong_sign_of_the_tilts_gives_the_mirror(small):
+def test_row_24_wrong_sign_of_the_tilts_gives_the_mirror(simulated):
     """Positions cannot tell the hand: as good a fit, of the mirrored specimen."""
-    flipped = simulate(small.replace(wrong_tilt_sign=True, texture="none"))
-    error = error_of(FIDUCIAL(flipped.series, Fiducial()), flipped)
+    tilts = tuple(dataclasses.replace(t, nominal_tilt_deg=-t.nominal_tilt_deg) for t in simulated.series.tilts)
+    error = error_of(FIDUCIAL(simulated.series.replace(tilts=tilts), Fiducial()), simulated)
     assert error.hand_flipped
     assert error.mirrored_rms_px < BOUND_PX
 
@@ -412,16 +410,6 @@ def test_options_of_another_method_are_refused(simulated):
 
 
 # progress
-
-
-def test_progress_rises_from_the_beginning_to_the_end(simulated):
-    told = []
-    FIDUCIAL(simulated.series, Fiducial(), progress=lambda fraction, message: told.append((fraction, message)))
-    fractions = [fraction for fraction, _ in told]
-    assert fractions == sorted(fractions)
-    assert 0 < fractions[0] < 0.1
-    assert fractions[-1] == 1.0
-    assert all(message for _, message in told)
 
 
 @pytest.mark.parametrize("stop_at", [0.0, 0.2, 0.65])

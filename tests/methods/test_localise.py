@@ -12,7 +12,7 @@ from napari_tiltalign.methods.localise import localise
 SHAPE_YX = (360, 400)
 DIAMETER_PX = 10.0
 N_BEADS = 22
-N_VIEWS = 4
+N_VIEWS = 3
 
 
 def make_views(seed, *, diameter_px=DIAMETER_PX, start_error_px=0.7, spacing=4.0, **changes):
@@ -95,7 +95,7 @@ def test_nothing_where_no_bead_is():
 def test_a_neighbour_does_not_pull(distance_px):
     """A pair of beads beside many single ones, from which the profile is learned."""
     pulls = []
-    for seed in range(6):
+    for seed in range(4):
         rng = np.random.default_rng(seed)
         single = spread_positions(N_BEADS, SHAPE_YX, 45.0, 25.0, rng)
         angle = rng.uniform(0, 2 * np.pi)
@@ -133,7 +133,7 @@ def test_views_without_beads_are_possible():
     images, true, start = make_views(8)
     start[1] = np.zeros((0, 2))
     fits = localise(images, start, DIAMETER_PX)
-    assert [len(fit.position_yx) for fit in fits] == [N_BEADS, 0, N_BEADS, N_BEADS]
+    assert [len(fit.position_yx) for fit in fits] == [N_BEADS, 0, N_BEADS]
     assert np.sqrt(np.mean((fits[0].position_yx - true[0]) ** 2)) < 0.1
 
 
