@@ -10,7 +10,7 @@ from scipy.linalg import cho_factor, cho_solve, eigh
 from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.methods.bundle import Bundle, Estimate, Solution, expected_information, normal_equations
 from napari_tiltalign.methods.priors import ViewPriors
-from napari_tiltalign.methods.projection import N_VIEW_PARAMETERS, SHIFT_Y, view_matrices
+from napari_tiltalign.methods.projection import LOG_MAGNIFICATION, N_VIEW_PARAMETERS, SHIFT_Y, TILT, linearise
 
 KINDS = ("rotation", "tilt", "magnification")
 _WEAK = 0.25
@@ -24,10 +24,11 @@ class Posterior:
     Attributes
     ----------
     views
-        Shape (n, 5, n, 5): covariance of the view parameters. Shifts are relative to the mean of all points (inner
-        constraints, Baarda 1973), so that no view is singled out as exact.
+        Shape (n, 5, n, 5): covariance of the view parameters. That of a shift is of where the middle of all points is
+        seen (inner constraints, Baarda 1973), so that no view is singled out as exact.
     points_zyx
-        Shape (p, 3, 3), also relative to the mean of all points.
+        Shape (p, 3, 3), free of what all points can do together without any image telling: a displacement, a turn
+        about the tilt axis, a change of size.
     prediction
         Shape (k, 2, 2): covariance of the predicted position of every observation.
     leave_out_yx
@@ -40,10 +41,16 @@ class Posterior:
     leave_out_yx: FloatArray
 
     def view_sd(self) -> FloatArray:
-        """Standard deviation of every view parameter, shape (n, 5)."""
-        n = len(self.views)
-        flat = self.views.reshape(n * N_VIEW_PARAMETERS, -1)
-        sd: FloatArray = np.sqrt(np.maximum(np.diag(flat), 0.0)).reshape(n, N_VIEW_PARAMETERS)
+        """Standard deviation of every view parameter, shape (n, 5).
+
+        Tilts and magnifications hold against their mean over the views: together they are a turn and a size of the
+        specimen, which no image can tell and only the priors fix.
+        """
+        variance = np.einsum("nana->na", self.views).copy()
+        for kind in (TILT, LOG_MAGNIFICATION):
+            covariance = self.parameter(kind)
+            variance[:, kind] += covariance.mean() - 2.0 * covariance.mean(axis=1)
+        sd: FloatArray = np.sqrt(np.maximum(variance, 0.0))
         return sd
 
     def parameter(self, kind: int) -> FloatArray:
@@ -69,11 +76,9 @@ def posterior(bundle: Bundle, solution: Solution) -> Posterior:
     coupling[system.active] = cross
     spread = bv.reshape(-1, p, 3)
     points = v_inverse - np.einsum("apx,apy->pxy", spread, cross)
-    # Cov(t, t) of the mean t of all points and Cov(x, t): V^-1 / p, plus the part that comes from the views
+    # Cov(t, t) of the mean t of all points: V^-1 / p^2 summed, plus the part that comes from the views
     mean_bv = spread.mean(axis=1)
     centre = v_inverse.sum(axis=0) / p**2 + mean_bv.T @ solved @ mean_bv
-    with_centre = v_inverse / p + np.einsum("apx,ay->pxy", spread, solved @ mean_bv)
-    relative_points = points - with_centre - with_centre.transpose(0, 2, 1) + centre
 
     views4, coupling4 = views.reshape(n, 5, n, 5), coupling.reshape(n, 5, p, 3)
     view, point = observations.view, observations.point
@@ -87,7 +92,8 @@ def posterior(bundle: Bundle, solution: Solution) -> Posterior:
     )
     leave_out = _leave_out(solution.residual_yx, prediction, system.information, bundle.student_t_degrees)
     relative_views = _relative_to_points(bundle, estimate, views4, coupling.mean(axis=1), centre)
-    return Posterior(relative_views, relative_points, prediction, leave_out)
+    common = common_motions(estimate.points_zyx, float(np.mean(bundle.x_tilt_deg)))
+    return Posterior(relative_views, _without(points, common, v_inverse, spread, solved), prediction, leave_out)
 
 
 def _leave_out(residual: FloatArray, prediction: FloatArray, information: FloatArray, nu: float) -> FloatArray:
@@ -106,15 +112,58 @@ def _leave_out(residual: FloatArray, prediction: FloatArray, information: FloatA
 def _relative_to_points(
     bundle: Bundle, estimate: Estimate, views: FloatArray, centre_cross: FloatArray, centre: FloatArray
 ) -> FloatArray:
-    """Turn shifts against a held view into shifts against the mean point: shift' = shift + M t."""
+    """Turn shifts against a held view into where the middle t of the points is seen: d shift + dM/dview t + M dt."""
     n = len(views)
-    matrices = view_matrices(estimate.views, bundle.x_tilt_deg)
-    change = np.zeros((n, N_VIEW_PARAMETERS, 3))
-    change[:, SHIFT_Y:] = matrices
-    rows = change.reshape(-1, 3)
-    moved = rows @ centre_cross.T
-    flat: FloatArray = views.reshape(n * N_VIEW_PARAMETERS, -1) + moved + moved.T + rows @ centre @ rows.T
-    return flat.reshape(views.shape)
+    middle = estimate.points_zyx.mean(axis=0, keepdims=True)
+    every = np.arange(n)
+    _, by_view, by_point = linearise(estimate.views, middle, bundle.x_tilt_deg, every, np.zeros_like(every))
+    change = np.tile(np.eye(N_VIEW_PARAMETERS), (n, 1, 1))
+    change[:, SHIFT_Y:] = by_view
+    by_middle = np.zeros((n, N_VIEW_PARAMETERS, 3))
+    by_middle[:, SHIFT_Y:] = by_point
+    turned = np.einsum("iab,ibjc,jdc->iajd", change, views, change, optimize=True)
+    cross = np.einsum("iab,ibx->iax", change, centre_cross.reshape(n, N_VIEW_PARAMETERS, 3))
+    mixed = np.einsum("iax,jbx->iajb", cross, by_middle)
+    own = np.einsum("iax,xy,jby->iajb", by_middle, centre, by_middle, optimize=True)
+    relative: FloatArray = turned + mixed + mixed.transpose(2, 3, 0, 1) + own
+    return relative
+
+
+def common_motions(points_zyx: FloatArray, x_tilt_deg: float) -> FloatArray:
+    """Orthonormal motions of all points together that no image can tell apart from a change of all views.
+
+    Parameters
+    ----------
+    points_zyx
+        Shape (p, 3).
+    x_tilt_deg
+        X tilt of the views, degrees.
+
+    Returns
+    -------
+    FloatArray
+        Shape (p, 3, g), g = 5 for points in space: displacements, a turn about the tilt axis, and a change of size.
+    """
+    apart = points_zyx - points_zyx.mean(axis=0)
+    xi = np.deg2rad(x_tilt_deg)
+    axis_zyx = np.array([-np.sin(xi), np.cos(xi), 0.0])
+    motions = [np.broadcast_to(direction, apart.shape) for direction in np.eye(3)]
+    motions += [np.cross(axis_zyx, apart), apart]
+    u, size, _ = np.linalg.svd(np.stack(motions, axis=-1).reshape(-1, 5), full_matrices=False)
+    independent: FloatArray = u[:, size > 1e-9 * size[0]].reshape(*apart.shape, -1)
+    return independent
+
+
+def _without(
+    points: FloatArray, common: FloatArray, v_inverse: FloatArray, spread: FloatArray, solved: FloatArray
+) -> FloatArray:
+    """Covariances (p, 3, 3) of the points without their common motions Q: blocks of P C P with P = I - Q Q'."""
+    pulled = solved @ np.einsum("apx,pxg->ag", spread, common)
+    with_common = v_inverse @ common + np.einsum("apx,ag->pxg", spread, pulled)
+    mixed = with_common @ common.transpose(0, 2, 1)
+    own = common @ np.einsum("pxg,pxh->gh", common, with_common) @ common.transpose(0, 2, 1)
+    relative: FloatArray = points - mixed - mixed.transpose(0, 2, 1) + own
+    return relative
 
 
 @dataclass(frozen=True, slots=True)

@@ -245,7 +245,7 @@ def _updated(
     estimate = solution.estimate
     points, points_sd = tracks.points_zyx_angst.copy(), np.full((tracks.n_tracks, 3), np.nan)
     points[seen] = estimate.points_zyx * pixel_size_angst
-    points_sd[seen] = np.sqrt(np.einsum("pii->pi", sure.points_zyx)) * pixel_size_angst
+    points_sd[seen] = np.sqrt(np.maximum(np.einsum("pii->pi", sure.points_zyx), 0.0)) * pixel_size_angst
     predicted = np.full((len(tracks.tilt_ids), tracks.n_tracks, 2), np.nan)
     predicted[solved] = project(estimate.views, points / pixel_size_angst, bundle.x_tilt_deg)
     position = tracks.position_yx_px - np.array(image_shape_yx) // 2
