@@ -203,8 +203,15 @@ def test_error_bars_of_positions_hold_the_truth(aligned, simulated):
     for values in (bars.y_tilt_deg, bars.z_rot_deg, bars.magnification, bars.shift_yx_angst):
         assert np.isfinite(values).all()
         assert (values > 0).all()
-    rotation = wrap_deg(geometry.z_rot_deg - simulated.truth.geometry.z_rot_deg)
-    assert np.mean(np.abs(rotation) < 2 * bars.z_rot_deg) > 0.8
+    truth_geometry = simulated.truth.geometry
+    tilt = geometry.y_tilt_deg - truth_geometry.y_tilt_deg
+    size = np.log(geometry.magnification / truth_geometry.magnification)
+    for off, sd in (
+        (wrap_deg(geometry.z_rot_deg - truth_geometry.z_rot_deg), bars.z_rot_deg),
+        (tilt - tilt.mean(), bars.y_tilt_deg),
+        (size - size.mean(), bars.magnification),
+    ):
+        assert 0.3 < np.sqrt(np.mean((off / sd) ** 2)) < 2.0
 
 
 def test_rotation_centre_lies_between_the_faces(aligned):
