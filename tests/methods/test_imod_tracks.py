@@ -1,7 +1,8 @@
 """Real bead tracks: those of IMOD's tutorial, beside IMOD's own solution of them.
 
-IMOD leaves residuals of 0.360 px rms and of 0.313 px mean length. Its solution also stretches and skews
-the images (its matrices have singular values up to 1 % apart), which ours does not.
+IMOD leaves residuals of 0.360 px rms and of 0.313 px mean length; ours are 0.383 px rms and 0.324 px, so by either measure
+ours are larger. IMOD's solution also stretches and skews the images (its matrices have singular values up to 1 % apart),
+which ours does not; whether that is the whole difference is not known. The bounds below keep ours from getting worse.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from napari_tiltalign.methods.posterior import Posterior
 from napari_tiltalign.methods.priors import default_priors
 from napari_tiltalign.methods.projection import ROTATION, view_matrices
 
-IMOD_RESIDUAL_PX = 0.360
+IMOD_RMS_PX = 0.360
 NOMINAL_DEG = 60.0 - 2.0 * np.arange(61)
 IMAGE_CENTRE_PX = 256.0
 
@@ -71,11 +72,11 @@ def test_tracks_are_read_as_imod_wrote_them(result):
     imod = lengths(result.imod_residual_px)
     assert len(imod) == 1403
     assert len(result.solution.estimate.points_zyx) == 23
-    assert np.sqrt(np.mean(imod**2)) == pytest.approx(IMOD_RESIDUAL_PX, abs=5e-4)
+    assert np.sqrt(np.mean(imod**2)) == pytest.approx(IMOD_RMS_PX, abs=5e-4)
     assert imod.mean() == pytest.approx(0.313, abs=5e-4)
 
 
-def test_residual_and_leave_out_error_are_not_above_imods_residual(result, record_property):
+def test_residuals_come_near_imods_without_stretch_and_skew(result, record_property):
     assert result.solution.converged
     residual, leave_out = lengths(result.solution.residual_yx), lengths(result.sure.leave_out_yx)
     for name, value in {
@@ -85,9 +86,10 @@ def test_residual_and_leave_out_error_are_not_above_imods_residual(result, recor
         "effective_parameters": result.effective_parameters(),
     }.items():
         record_property(name, round(float(value), 4))
-    assert residual.mean() <= IMOD_RESIDUAL_PX
-    assert leave_out.mean() <= IMOD_RESIDUAL_PX
-    assert np.sqrt(np.mean(residual**2)) < 0.39
+    imod = lengths(result.imod_residual_px)
+    assert residual.mean() < 1.06 * imod.mean()
+    assert np.sqrt(np.mean(residual**2)) < 1.08 * np.sqrt(np.mean(imod**2))
+    assert np.sqrt(np.mean(leave_out**2)) < 0.43
 
 
 def test_the_priors_hold_the_number_of_free_parameters_down(result):
