@@ -1,8 +1,9 @@
 """Real bead tracks: those of IMOD's tutorial, beside IMOD's own solution of them.
 
-IMOD leaves residuals of 0.360 px rms and of 0.313 px mean length; ours are 0.383 px rms and 0.324 px, so by either measure
-ours are larger. IMOD's solution also stretches and skews the images (its matrices have singular values up to 1 % apart),
-which ours does not; whether that is the whole difference is not known. The bounds below keep ours from getting worse.
+IMOD leaves residuals of 0.360 px rms and of 0.313 px mean length; ours are 0.383 px rms and 0.324 px, so by either
+measure ours are larger. IMOD's solution also stretches and skews the images (its matrices have singular values up to
+1 % apart), which ours does not; whether that is the whole difference is not known. The bounds below keep ours from
+getting worse.
 """
 
 from __future__ import annotations
