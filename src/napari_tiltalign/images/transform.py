@@ -47,8 +47,8 @@ def aligned_to_raw(
     cosine, sine = np.cos(angle), np.sin(angle)
     matrix = np.eye(3)
     matrix[:2, :2] = geometry.magnification[view] * np.array([[cosine, sine], [-sine, cosine]])
-    raw_centre = _centre_index(image_shape_yx, binning)
-    aligned_centre = _centre_index(aligned_shape_yx or image_shape_yx, binning)
+    raw_centre = centre_index(image_shape_yx, binning)
+    aligned_centre = centre_index(aligned_shape_yx or image_shape_yx, binning)
     shift_px = geometry.shift_yx_angst[view] / (pixel_size_angst * binning)
     matrix[:2, 2] = raw_centre + shift_px - matrix[:2, :2] @ aligned_centre
     return matrix
@@ -85,7 +85,7 @@ def map_positions(matrix: FloatArray, positions_yx_px: FloatArray) -> FloatArray
     return mapped
 
 
-def _centre_index(shape_yx: tuple[int, int], binning: int) -> FloatArray:
+def centre_index(shape_yx: tuple[int, int], binning: int) -> FloatArray:
     """Index of the image centre (N // 2 of the full image) in a binned image."""
     centre: FloatArray = (np.array(shape_yx) // 2 + 0.5) / binning - 0.5
     return centre

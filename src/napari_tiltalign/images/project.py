@@ -1,0 +1,324 @@
+"""Back-projection of views into a volume, and re-projection of a volume, through the package's one projection model.
+
+Neither resamples a view first: every voxel is looked up where the geometry says that it is seen, whatever the turn of
+the axis, the magnification or a tilt about x. The weights of a weighted back-projection are those of Harauz and van
+Heel ("Exact filters for general geometry three dimensional reconstruction", Optik 73, 146-156, 1986) for a slab of
+finite thickness; the iterative reconstruction is SIRT (Gilbert, J. Theor. Biol. 36, 105-117, 1972).
+
+All work is shared between threads by rows, and every value is added up in one order, so that the result does not
+depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from napari_tiltalign.geometry import FloatArray, ViewGeometry, frozen_array
+from napari_tiltalign.images.compute import available_cpus, map_views
+from napari_tiltalign.images.transform import centre_index
+
+Images = NDArray[np.float32]
+Volume = NDArray[np.float32]
+
+_LEAST_OVERLAP = 1e-3
+"""A frequency in which a view overlaps with nothing else is divided by its own weight alone, never by less."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grid:
+    """The voxels of a reconstruction.
+
+    Attributes
+    ----------
+    shape_zyx
+        Number of voxels along each axis.
+    voxel_angst
+        Edge of a voxel, Angstrom.
+    centre_zyx_angst
+        Specimen point in the middle of the voxel of index ``N // 2``, Angstrom.
+    """
+
+    shape_zyx: tuple[int, int, int]
+    voxel_angst: float
+    centre_zyx_angst: FloatArray = field(default_factory=lambda: np.zeros(3))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "centre_zyx_angst", frozen_array(self.centre_zyx_angst))
+        if min(self.shape_zyx) < 1 or not self.voxel_angst > 0 or self.centre_zyx_angst.shape != (3,):
+            raise ValueError(f"a grid of {self.shape_zyx} voxels of {self.voxel_angst} Angstrom makes no sense")
+
+    @property
+    def n_voxels(self) -> int:
+        """Number of voxels; the volume takes 4 bytes for each."""
+        return int(np.prod(self.shape_zyx))
+
+    def points_of(self, index_zyx: FloatArray) -> FloatArray:
+        """Specimen points, Angstrom, of voxel indices; shape (..., 3)."""
+        return (np.asarray(index_zyx) - self._middle) * self.voxel_angst + self.centre_zyx_angst
+
+    def index_of(self, points_zyx_angst: FloatArray) -> FloatArray:
+        """Voxel indices, not rounded, of specimen points; shape (..., 3)."""
+        return (np.asarray(points_zyx_angst) - self.centre_zyx_angst) / self.voxel_angst + self._middle
+
+    @property
+    def _middle(self) -> FloatArray:
+        return np.array(self.shape_zyx) // 2
+
+
+def pixel_maps(
+    geometry: ViewGeometry,
+    grid: Grid,
+    *,
+    pixel_size_angst: float,
+    image_shape_yx: tuple[int, int],
+    binning: int = 1,
+) -> FloatArray:
+    """Where every view sees every voxel.
+
+    Parameters
+    ----------
+    geometry
+        The n views.
+    grid
+        The voxels.
+    pixel_size_angst, image_shape_yx
+        Of the full raw images.
+    binning
+        How much the images are binned (`images.prepare.bin_image`).
+
+    Returns
+    -------
+    FloatArray
+        Shape (n, 2, 4): index ``(row, column) = map @ (iz, iy, ix, 1)`` in the binned image.
+    """
+    pixel_angst = pixel_size_angst * binning
+    corners = grid.points_of(np.vstack([np.zeros(3), np.eye(3)]))
+    seen = geometry.project(corners) / pixel_angst + centre_index(image_shape_yx, binning)
+    maps: FloatArray = np.empty((len(geometry), 2, 4))
+    maps[:, :, 3] = seen[:, 0]
+    maps[:, :, :3] = np.swapaxes(seen[:, 1:] - seen[:, :1], 1, 2)
+    return maps
+
+
+def back_project(images: Images, maps: FloatArray, shape_zyx: tuple[int, int, int], *, workers: int = 0) -> Volume:
+    """Sum over the views of what each shows where it sees a voxel (linear interpolation; nothing outside a view).
+
+    Parameters
+    ----------
+    images
+        Shape (n, y, x).
+    maps
+        From `pixel_maps`, shape (n, 2, 4).
+    shape_zyx
+        Shape of the volume.
+    workers
+        Threads; 0 takes one per core.
+
+    Returns
+    -------
+    Volume
+        Shape (z, y, x). Besides it nothing large is made.
+    """
+    volume = np.zeros(shape_zyx, np.float32)
+    images = np.ascontiguousarray(images, np.float32)
+
+    def part(rows: tuple[int, int]) -> None:
+        _back_project(images, maps, rows[0], rows[1], volume)
+
+    map_views(part, _parts(shape_zyx[1], workers), workers)
+    return volume
+
+
+def re_project(volume: Volume, maps: FloatArray, image_shape_yx: tuple[int, int], *, workers: int = 0) -> Images:
+    """Line integrals through a volume, as the views see it.
+
+    Parameters
+    ----------
+    volume
+        Shape (z, y, x).
+    maps
+        From `pixel_maps`, shape (n, 2, 4).
+    image_shape_yx
+        Shape of the (binned) images.
+    workers
+        Threads; 0 takes one per core.
+
+    Returns
+    -------
+    Images
+        Shape (n, y, x): integrals in units of a voxel's edge; a ray that leaves the volume adds nothing there.
+
+    Raises
+    ------
+    ValueError
+        If a view looks along the slab, so that rays do not cross its layers.
+    """
+    images = np.zeros((len(maps), *image_shape_yx), np.float32)
+    volume = np.ascontiguousarray(volume, np.float32)
+    inverses = _ray_maps(maps)
+    jobs = [(i, first, last) for i in range(len(maps)) for first, last in _parts(image_shape_yx[0], workers)]
+
+    def part(job: tuple[int, int, int]) -> None:
+        view, first, last = job
+        _re_project(volume, inverses[view], first, last, images[view])
+
+    map_views(part, jobs, workers)
+    return images
+
+
+def _ray_maps(maps: FloatArray) -> FloatArray:
+    """Matrices (n, 3, 4): voxel (iy, ix) and path length from ``(row, column, iz, 1)``; the last row is constant."""
+    plane = maps[:, :, 1:3]
+    if (np.abs(np.linalg.det(plane)) < 1e-6).any():
+        raise ValueError("a view sees the slab edge-on")
+    inverse = np.linalg.inv(plane)
+    rays = np.zeros((len(maps), 3, 4))
+    rays[:, :2, :2] = inverse
+    rays[:, :2, 2:] = -inverse @ maps[:, :, [0, 3]]
+    rays[:, 2, 3] = np.sqrt(1.0 + (rays[:, :2, 2] ** 2).sum(axis=1))
+    return rays
+
+
+def slab_weights(
+    geometry: ViewGeometry, image_shape_yx: tuple[int, int], thickness_px: float
+) -> tuple[Images, tuple[int, int]]:
+    """Fourier weights that make a back-projection of a slab into a reconstruction.
+
+    Views overlap in Fourier space within the width that the finite thickness T of the slab gives every central
+    section; the weight of view i at the frequency k across the tilt axis is (Harauz and van Heel 1986, equation 11,
+    with the main lobe only) ``cos(a_i) / sum_j cos(a_j) max(0, sinc(T k sin(a_i - a_j)))``: the part of the slab's
+    spectrum that the view alone stands for.
+
+    Parameters
+    ----------
+    geometry
+        The n views.
+    image_shape_yx
+        Shape of the (binned) images.
+    thickness_px
+        Thickness of the slab in pixels of these images.
+
+    Returns
+    -------
+    weights, padded_shape
+        Shape (n, y, x // 2 + 1), for ``rfft2`` of images padded to `padded_shape`.
+    """
+    rows, columns = (fft.next_fast_len(size + size // 8, real=True) for size in image_shape_yx)
+    frequency_y, frequency_x = fft.fftfreq(rows), fft.rfftfreq(columns)
+    tilt = np.deg2rad(geometry.y_tilt_deg)
+    turn = np.deg2rad(geometry.z_rot_deg)
+    table_step = 0.5 / 256
+    table_k = np.arange(int(np.hypot(0.5, 0.5) / table_step) + 3) * table_step
+    overlap = np.sinc(thickness_px * table_k[:, None, None] * np.sin(tilt[:, None] - tilt))
+    share = np.maximum((np.cos(tilt) * np.maximum(overlap, 0.0)).sum(axis=2), _LEAST_OVERLAP)
+    table = np.cos(tilt) / share
+    weights = np.empty((len(tilt), rows, len(frequency_x)), np.float32)
+    for view in range(len(tilt)):
+        across = np.abs(np.cos(turn[view]) * frequency_x + np.sin(turn[view]) * frequency_y[:, None])
+        weights[view] = np.interp(across, table_k, table[:, view])
+    return weights, (rows, columns)
+
+
+def weighted_views(images: Images, geometry: ViewGeometry, thickness_px: float, *, workers: int = 0) -> Images:
+    """Apply `slab_weights` to views; shape (n, y, x) in and out. The images should fade to zero at their edges."""
+    shape = images.shape[1:]
+    weights, padded = slab_weights(geometry, shape, thickness_px)
+
+    def one(view: int) -> Images:
+        spectrum = fft.rfft2(images[view], padded) * weights[view]
+        weighted: Images = fft.irfft2(spectrum, padded)[: shape[0], : shape[1]].astype(np.float32, copy=False)
+        return weighted
+
+    return np.stack(map_views(one, range(len(images)), workers))
+
+
+def sirt(
+    images: Images, maps: FloatArray, shape_zyx: tuple[int, int, int], *, iterations: int = 10, workers: int = 0
+) -> Volume:
+    """Simultaneous iterative reconstruction (Gilbert 1972): back-project what is left, again and again.
+
+    Parameters
+    ----------
+    images
+        Shape (n, y, x), zero mean.
+    maps
+        From `pixel_maps`.
+    shape_zyx
+        Shape of the volume.
+    iterations
+        How often; more are sharper and noisier.
+    workers
+        Threads; 0 takes one per core.
+
+    Returns
+    -------
+    Volume
+        Shape (z, y, x).
+    """
+    shape_yx = (images.shape[1], images.shape[2])
+    path = re_project(np.ones(shape_zyx, np.float32), maps, shape_yx, workers=workers)
+    by_path: Images = np.where(path > 1.0, 1.0 / np.maximum(path, 1.0), 0.0).astype(np.float32)
+    seen = back_project((by_path > 0).astype(np.float32), maps, shape_zyx, workers=workers)
+    by_views: Volume = (1.0 / np.maximum(seen, 1.0)).astype(np.float32)
+    volume: Volume = np.zeros(shape_zyx, np.float32)
+    left: Images = images * by_path
+    for step in range(iterations):
+        if step:
+            left = np.subtract(images, re_project(volume, maps, shape_yx, workers=workers)) * by_path
+        volume += back_project(left, maps, shape_zyx, workers=workers) * by_views
+    return volume
+
+
+def _parts(n_rows: int, workers: int) -> Sequence[tuple[int, int]]:
+    """Split rows into a few blocks for every thread."""
+    n_parts = min(n_rows, 4 * (workers or available_cpus()))
+    edges = np.linspace(0, n_rows, n_parts + 1).astype(int).tolist()
+    return list(pairwise(edges))
+
+
+@numba.njit(nogil=True, cache=True)
+def _back_project(images, maps, first, last, volume):  # type: ignore[no-untyped-def]
+    """Fill the rows first to last of a volume; one line of voxels stays in the cache while the views pass."""
+    n_views, rows, columns = images.shape
+    for iz in range(volume.shape[0]):
+        for iy in range(first, last):
+            for view in range(n_views):
+                row_0 = maps[view, 0, 0] * iz + maps[view, 0, 1] * iy + maps[view, 0, 3]
+                column_0 = maps[view, 1, 0] * iz + maps[view, 1, 1] * iy + maps[view, 1, 3]
+                row_step, column_step = maps[view, 0, 2], maps[view, 1, 2]
+                for ix in range(volume.shape[2]):
+                    row = row_0 + row_step * ix
+                    column = column_0 + column_step * ix
+                    if row >= 0.0 and column >= 0.0 and row < rows - 1 and column < columns - 1:
+                        r, c = int(row), int(column)
+                        b, a = np.float32(row - r), np.float32(column - c)
+                        upper = images[view, r, c] + a * (images[view, r, c + 1] - images[view, r, c])
+                        lower = images[view, r + 1, c] + a * (images[view, r + 1, c + 1] - images[view, r + 1, c])
+                        volume[iz, iy, ix] += upper + b * (lower - upper)
+
+
+@numba.njit(nogil=True, cache=True)
+def _re_project(volume, rays, first, last, image):  # type: ignore[no-untyped-def]
+    """Fill the rows first to last of an image with integrals along its rays, layer by layer."""
+    layers, rows, columns = volume.shape
+    length = np.float32(rays[2, 3])
+    for r in range(first, last):
+        for iz in range(layers):
+            row_0 = rays[0, 0] * r + rays[0, 2] * iz + rays[0, 3]
+            column_0 = rays[1, 0] * r + rays[1, 2] * iz + rays[1, 3]
+            for c in range(image.shape[1]):
+                row = row_0 + rays[0, 1] * c
+                column = column_0 + rays[1, 1] * c
+                if row >= 0.0 and column >= 0.0 and row < rows - 1 and column < columns - 1:
+                    y, x = int(row), int(column)
+                    b, a = np.float32(row - y), np.float32(column - x)
+                    upper = volume[iz, y, x] + a * (volume[iz, y, x + 1] - volume[iz, y, x])
+                    lower = volume[iz, y + 1, x] + a * (volume[iz, y + 1, x + 1] - volume[iz, y + 1, x])
+                    image[r, c] += length * (upper + b * (lower - upper))
