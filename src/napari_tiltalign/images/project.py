@@ -96,7 +96,7 @@ def pixel_maps(
     Returns
     -------
     FloatArray
-        Shape (n, 2, 4): index ``(row, column) = map @ (iz, iy, ix, 1)`` in the binned image.
+        Shape (n, 2, 4): index ``(row, column) = map @ (z, y, x, 1)`` in the binned image.
     """
     pixel_angst = pixel_size_angst * binning
     corners = grid.points_of(np.vstack([np.zeros(3), np.eye(3)]))
@@ -174,7 +174,7 @@ def re_project(volume: Volume, maps: FloatArray, image_shape_yx: tuple[int, int]
 
 
 def _ray_maps(maps: FloatArray) -> FloatArray:
-    """Matrices (n, 3, 4): voxel (iy, ix) and path length from ``(row, column, iz, 1)``; the last row is constant."""
+    """Matrices (n, 3, 4): voxel (line, ix) and path length from ``(row, column, layer, 1)``; the last row is constant."""
     plane = maps[:, :, 1:3]
     if (np.abs(np.linalg.det(plane)) < 1e-6).any():
         raise ValueError("a view sees the slab edge-on")
@@ -287,11 +287,11 @@ def _parts(n_rows: int, workers: int) -> Sequence[tuple[int, int]]:
 def _back_project(images, maps, first, last, volume):  # type: ignore[no-untyped-def]
     """Fill the rows first to last of a volume; one line of voxels stays in the cache while the views pass."""
     n_views, rows, columns = images.shape
-    for iz in range(volume.shape[0]):
-        for iy in range(first, last):
+    for layer in range(volume.shape[0]):
+        for line in range(first, last):
             for view in range(n_views):
-                row_0 = maps[view, 0, 0] * iz + maps[view, 0, 1] * iy + maps[view, 0, 3]
-                column_0 = maps[view, 1, 0] * iz + maps[view, 1, 1] * iy + maps[view, 1, 3]
+                row_0 = maps[view, 0, 0] * layer + maps[view, 0, 1] * line + maps[view, 0, 3]
+                column_0 = maps[view, 1, 0] * layer + maps[view, 1, 1] * line + maps[view, 1, 3]
                 row_step, column_step = maps[view, 0, 2], maps[view, 1, 2]
                 for ix in range(volume.shape[2]):
                     row = row_0 + row_step * ix
@@ -301,7 +301,7 @@ def _back_project(images, maps, first, last, volume):  # type: ignore[no-untyped
                         b, a = np.float32(row - r), np.float32(column - c)
                         upper = images[view, r, c] + a * (images[view, r, c + 1] - images[view, r, c])
                         lower = images[view, r + 1, c] + a * (images[view, r + 1, c + 1] - images[view, r + 1, c])
-                        volume[iz, iy, ix] += upper + b * (lower - upper)
+                        volume[layer, line, ix] += upper + b * (lower - upper)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -310,15 +310,15 @@ def _re_project(volume, rays, first, last, image):  # type: ignore[no-untyped-de
     layers, rows, columns = volume.shape
     length = np.float32(rays[2, 3])
     for r in range(first, last):
-        for iz in range(layers):
-            row_0 = rays[0, 0] * r + rays[0, 2] * iz + rays[0, 3]
-            column_0 = rays[1, 0] * r + rays[1, 2] * iz + rays[1, 3]
+        for layer in range(layers):
+            row_0 = rays[0, 0] * r + rays[0, 2] * layer + rays[0, 3]
+            column_0 = rays[1, 0] * r + rays[1, 2] * layer + rays[1, 3]
             for c in range(image.shape[1]):
                 row = row_0 + rays[0, 1] * c
                 column = column_0 + rays[1, 1] * c
                 if row >= 0.0 and column >= 0.0 and row < rows - 1 and column < columns - 1:
                     y, x = int(row), int(column)
                     b, a = np.float32(row - y), np.float32(column - x)
-                    upper = volume[iz, y, x] + a * (volume[iz, y, x + 1] - volume[iz, y, x])
-                    lower = volume[iz, y + 1, x] + a * (volume[iz, y + 1, x + 1] - volume[iz, y + 1, x])
+                    upper = volume[layer, y, x] + a * (volume[layer, y, x + 1] - volume[layer, y, x])
+                    lower = volume[layer, y + 1, x] + a * (volume[layer, y + 1, x + 1] - volume[layer, y + 1, x])
                     image[r, c] += length * (upper + b * (lower - upper))
