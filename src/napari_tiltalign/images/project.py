@@ -174,7 +174,7 @@ def re_project(volume: Volume, maps: FloatArray, image_shape_yx: tuple[int, int]
 
 
 def _ray_maps(maps: FloatArray) -> FloatArray:
-    """Matrices (n, 3, 4): voxel (line, ix) and path length from ``(row, column, layer, 1)``; the last row is constant."""
+    """Matrices (n, 3, 4): voxel (y, x) and path length from ``(row, column, z, 1)``; the last row is constant."""
     plane = maps[:, :, 1:3]
     if (np.abs(np.linalg.det(plane)) < 1e-6).any():
         raise ValueError("a view sees the slab edge-on")
