@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 from scipy.interpolate import CubicSpline
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg import lapack
 
 from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.images.compute import map_views
-from napari_tiltalign.images.prepare import ContrastImage
+from napari_tiltalign.images.prepare import ContrastImage, Image
 
 PATCH_RADIUS = 1.1
 """Radius of the fitted patch, bead diameters; the first fringe carries information too."""
@@ -32,12 +32,15 @@ AMPLITUDE_SD = 0.3
 
 _PROFILE_ROUNDS = 2
 _FIT_ITERATIONS = 3
+_LINEAR_PX = 0.3
+"""A fit is linearised anew when a bead has moved further than this since."""
+_TABLE_STEP_PX = 0.01
 _NEIGHBOUR_VIEWS = 2
 _NEIGHBOUR_WEIGHT = 0.5
 _LARGEST_MOVE = 0.45
 _MOST_MISSING = 0.35
 _WHITE_FLOOR = 0.02
-_NOISE_SAMPLE_PX = 384
+_NOISE_SAMPLE_PX = 288
 """The noise is learned from the middle of the view, this wide: enough pixels for every lag of the autocorrelation."""
 
 
@@ -74,7 +77,7 @@ class _View:
     offset: FloatArray
     profile: FloatArray
     pairs: NDArray[np.int64]
-    noise: _NoiseSolver | None = None
+    noise_inverse: Image | None = None
     fits: Fits | None = None
 
 
@@ -101,10 +104,10 @@ def localise(images: Sequence[ContrastImage], positions_yx: Sequence[FloatArray]
         _View(image, p, p.copy(), np.ones(len(p)), np.zeros(len(p)), first, _close_pairs(p, diameter_px))
         for image, p in zip(images, positions_yx, strict=True)
     ]
-    disc = _disc(PATCH_RADIUS * diameter_px)
+    patch = _Patch.of(diameter_px)
     for _ in range(_PROFILE_ROUNDS):
         _learn_profiles(views, diameter_px, step)
-        map_views(lambda view: _fit_view(view, diameter_px, step, disc), views)
+        map_views(lambda view: _fit_view(view, diameter_px, step, patch), views)
     return [view.fits if view.fits is not None else _no_fits() for view in views]
 
 
@@ -215,96 +218,160 @@ def _solved_profile(matrix: FloatArray, right: FloatArray, previous: FloatArray)
     return profile
 
 
-def _fit_view(view: _View, diameter_px: float, step: float, disc: NDArray[np.int64]) -> None:
-    """Gauss-Newton on position, amplitude and offset of all beads of a view."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Patch:
+    """The pixels around a bead that are fitted.
+
+    Attributes
+    ----------
+    disc
+        Shape (m, 2): their offsets from the middle.
+    lag
+        Shape (m, m): index of the lag between two of them in a flat autocorrelation of side ``4 half + 1``.
+    half
+        Largest offset.
+    """
+
+    disc: NDArray[np.int64]
+    lag: NDArray[np.int64]
+    half: int
+
+    @classmethod
+    def of(cls, diameter_px: float) -> _Patch:
+        disc = _disc(PATCH_RADIUS * diameter_px)
+        half = int(np.abs(disc).max())
+        lag = disc[:, None] - disc[None] + 2 * half
+        return cls(disc, lag[..., 0] * (4 * half + 1) + lag[..., 1], half)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _RadialTable:
+    """A profile and its slope at distances `_TABLE_STEP_PX` apart; zero beyond the last."""
+
+    shape: FloatArray
+    slope: FloatArray
+
+    @classmethod
+    def of(cls, profile: FloatArray, step: float) -> _RadialTable:
+        radius = np.arange(len(profile)) * step
+        even = CubicSpline(np.r_[-radius[:0:-1], radius], np.r_[profile[:0:-1], profile])
+        fine = np.arange(0.0, radius[-1], _TABLE_STEP_PX)
+        return cls(np.r_[even(fine), 0.0], np.r_[even(fine, 1), 0.0])
+
+    def index(self, distance_px: FloatArray) -> NDArray[np.int64]:
+        """Where in the table the values for some distances are."""
+        nearest = (distance_px * (1.0 / _TABLE_STEP_PX) + 0.5).astype(np.int64)
+        return np.minimum(nearest, len(self.shape) - 1, out=nearest)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Linear:
+    """The fits of a view, linearised.
+
+    Attributes
+    ----------
+    position
+        Shape (b, 2): where.
+    pixels, values, valid
+        Shapes (b, m, 2), (b, m) and (b, m): the patches around there.
+    weighted
+        Shape (b, 4, m): design of (y, x, amplitude, offset) times the inverse covariance of the noise.
+    fisher
+        Shape (b, 4, 4), prior of the amplitude included.
+    """
+
+    position: FloatArray
+    pixels: NDArray[np.int64]
+    values: FloatArray
+    valid: NDArray[np.bool_]
+    weighted: FloatArray
+    fisher: FloatArray
+
+
+def _fit_view(view: _View, diameter_px: float, step: float, patch: _Patch) -> None:
+    """Gauss-Newton on position, amplitude and offset of all beads of a view; the design is kept while it holds."""
     if not len(view.position):
         view.fits = _no_fits()
         return
-    if view.noise is None:
-        view.noise = _noise_solver(view, diameter_px, disc)
-    radius = np.arange(len(view.profile)) * step
-    even = CubicSpline(np.r_[-radius[:0:-1], radius], np.r_[view.profile[:0:-1], view.profile])
-    fine = np.arange(0.0, radius[-1] + 0.05, 0.05)
-    shape, slope = even(fine), even(fine, 1)
+    if view.noise_inverse is None:
+        view.noise_inverse = _noise_inverse(view, diameter_px, patch)
+    table = _RadialTable.of(view.profile, step)
+    linear = _linearise(view, patch, table, view.noise_inverse)
+    complete = linear.valid.mean(axis=1) >= 1.0 - _MOST_MISSING
     for _ in range(_FIT_ITERATIONS):
-        fisher, step_size, complete = _fit_step(view, disc, step, fine, shape, slope, view.noise)
-        view.position[complete] += np.clip(step_size[complete, :2], -1.0, 1.0)
-        view.amplitude[complete] = np.clip(view.amplitude[complete] + step_size[complete, 2], 0.05, 3.0)
-        view.offset[complete] += step_size[complete, 3]
+        if np.abs(view.position - linear.position).max() > _LINEAR_PX:
+            linear = _linearise(view, patch, table, view.noise_inverse)
+            complete = linear.valid.mean(axis=1) >= 1.0 - _MOST_MISSING
+        change = _fit_step(view, linear, table, step)
+        view.position[complete] += np.clip(change[complete, :2], -1.0, 1.0)
+        view.amplitude[complete] = np.clip(view.amplitude[complete] + change[complete, 2], 0.05, 3.0)
+        view.offset[complete] += change[complete, 3]
         moved = view.position - view.start
         far = np.maximum(np.linalg.norm(moved, axis=1) / (_LARGEST_MOVE * diameter_px), 1.0)
         view.position = view.start + moved / far[:, None]
-    sd = np.sqrt(np.maximum(np.einsum("bii->bi", np.linalg.inv(fisher))[:, :2], 0.0))
+    sd = np.sqrt(np.maximum(np.einsum("bii->bi", np.linalg.inv(linear.fisher))[:, :2], 0.0))
     view.amplitude = view.amplitude / max(float(np.median(view.amplitude)), 0.1)
     view.fits = Fits(view.position.copy(), view.amplitude.copy(), sd, complete)
 
 
-def _fit_step(
-    view: _View, disc: NDArray[np.int64], step: float, fine: FloatArray, shape: FloatArray, slope: FloatArray,
-    solve_noise: _NoiseSolver,
-) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:  # fmt: skip
-    """Fisher information (b, 4, 4), Gauss-Newton step (b, 4) in (y, x, amplitude, offset), and complete patches."""
-    pixels, values, valid = _patches(view, disc)
-    others, _ = _neighbours_model(view, pixels, step)
+def _linearise(view: _View, patch: _Patch, table: _RadialTable, noise_inverse: Image) -> _Linear:
+    """Take the patches around the beads where they are now, and what every parameter does to their pixels."""
+    pixels, values, valid = _patches(view, patch.disc)
     apart = pixels - view.position[:, None]
-    distance = np.linalg.norm(apart, axis=2)
-    model = np.interp(distance, fine, shape, right=0.0)
-    slant = np.interp(distance, fine, slope, right=0.0) / np.maximum(distance, 1e-6)
-    amplitude = view.amplitude[:, None]
-    misfit = np.where(valid, values - view.offset[:, None] - amplitude * model - others, 0.0)
-    columns = [-amplitude * slant * apart[..., 0], -amplitude * slant * apart[..., 1], model, np.ones_like(model)]
+    distance = np.sqrt((apart**2).sum(axis=2))
+    index = table.index(distance)
+    slant = view.amplitude[:, None] * table.slope[index] / np.maximum(distance, 1e-6)
+    columns = [-slant * apart[..., 0], -slant * apart[..., 1], table.shape[index], np.ones_like(distance)]
     design = np.stack(columns, axis=1) * valid[:, None]
-    weighted = solve_noise(design)
-    fisher = weighted @ design.transpose(0, 2, 1) + 1e-12 * np.eye(4)
-    gradient = np.einsum("bam,bm->ba", weighted, misfit)
+    weighted = (design.astype(np.float32).reshape(-1, len(patch.disc)) @ noise_inverse).reshape(design.shape)
+    fisher = (weighted @ design.transpose(0, 2, 1)).astype(np.float64) + 1e-12 * np.eye(4)
     fisher[:, 2, 2] += AMPLITUDE_SD**-2
+    return _Linear(view.position.copy(), pixels, values, valid, weighted, fisher)
+
+
+def _fit_step(view: _View, linear: _Linear, table: _RadialTable, step: float) -> FloatArray:
+    """Step (b, 4) in (y, x, amplitude, offset)."""
+    others, _ = _neighbours_model(view, linear.pixels, step)
+    distance = np.sqrt(((linear.pixels - view.position[:, None]) ** 2).sum(axis=2))
+    model = view.amplitude[:, None] * table.shape[table.index(distance)]
+    misfit = np.where(linear.valid, linear.values - view.offset[:, None] - model - others, 0.0)
+    gradient = (linear.weighted @ misfit[:, :, None])[:, :, 0]
     gradient[:, 2] -= (view.amplitude - 1.0) / AMPLITUDE_SD**2
-    complete = valid.mean(axis=1) >= 1.0 - _MOST_MISSING
-    return fisher, np.linalg.solve(fisher, gradient[:, :, None])[:, :, 0], complete
+    return np.linalg.solve(linear.fisher, gradient[:, :, None])[:, :, 0]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _NoiseSolver:
-    """Multiplies rows of pixels (..., m) with the inverse of the noise covariance (m, m)."""
-
-    inverse: FloatArray
-
-    def __call__(self, rows: FloatArray) -> FloatArray:
-        weighted: FloatArray = rows @ self.inverse
-        return weighted
-
-
-def _noise_solver(view: _View, diameter_px: float, disc: NDArray[np.int64]) -> _NoiseSolver:
+def _noise_inverse(view: _View, diameter_px: float, patch: _Patch) -> Image:
     """Inverse covariance of the noise of a patch, from the autocorrelation of bead-free pixels of the view."""
-    contrast, free = view.image.contrast, view.image.mask.copy()
+    contrast, free, size = view.image.contrast, view.image.mask.copy(), len(patch.disc)
     around = np.round(view.position).astype(int)[:, None] + _disc(0.9 * diameter_px)[None]
     around = _inside(around, contrast.shape)
     free[around[..., 0], around[..., 1]] = False
-    middle = tuple(slice(max(0, (size - _NOISE_SAMPLE_PX) // 2), (size + _NOISE_SAMPLE_PX) // 2) for size in free.shape)
+    middle = tuple(slice(max(0, (side - _NOISE_SAMPLE_PX) // 2), (side + _NOISE_SAMPLE_PX) // 2) for side in free.shape)
     if free[middle].sum() >= 0.25 * _NOISE_SAMPLE_PX**2:
         contrast, free = contrast[middle], free[middle]
-    if free.sum() < 4 * len(disc):
-        return _NoiseSolver(np.eye(len(disc)) / max(float(contrast.var()), 1e-12))
+    if free.sum() < 4 * size:
+        return (np.eye(size) / max(float(contrast.var()), 1e-12)).astype(np.float32)
     values = contrast[free]
     limit = 8.0 * float(values.std())
     noise = np.where(free, np.clip(contrast - values.mean(), -limit, limit), 0.0).astype(np.float32)
-    reach = 2 * int(np.abs(disc).max()) + 1
-    padded = [fft.next_fast_len(size + reach, real=True) for size in contrast.shape]
+    reach = 2 * patch.half
+    padded = [fft.next_fast_len(side + reach, real=True) for side in contrast.shape]
     spectrum = fft.rfft2(np.stack([noise, free.astype(np.float32)]), padded)
     products, counts = fft.irfft2(np.abs(spectrum) ** 2, padded)
-    correlation = products / np.maximum(counts, 1.0)
-    lag = disc[:, None] - disc[None]
-    covariance = correlation[lag[..., 0] % padded[0], lag[..., 1] % padded[1]].astype(np.float64)
-    return _NoiseSolver(_positive_inverse(0.5 * (covariance + covariance.T)))
+    lags = np.ix_(*(np.arange(-reach, reach + 1) % side for side in padded))
+    correlation = products[lags].astype(np.float64) / np.maximum(counts[lags], 1.0)
+    return _positive_inverse(correlation.ravel()[patch.lag]).astype(np.float32)
 
 
 def _positive_inverse(covariance: FloatArray) -> FloatArray:
     """Inverse of a covariance with a white floor, so that no direction is trusted beyond reason."""
     size = len(covariance)
+    covariance = 0.5 * (covariance + covariance.T)
     floor = _WHITE_FLOOR * float(np.trace(covariance)) / size
-    try:
-        inverse: FloatArray = cho_solve(cho_factor(covariance + floor * np.eye(size)), np.eye(size))
-    except LinAlgError:
-        values, vectors = np.linalg.eigh(covariance)
-        inverse = (vectors / np.maximum(values, floor)) @ vectors.T
+    lower, failed = lapack.dpotrf(covariance + floor * np.eye(size), lower=1)
+    if not failed:
+        half, _ = lapack.dpotri(lower, lower=1)
+        return np.tril(half) + np.tril(half, -1).T
+    values, vectors = np.linalg.eigh(covariance)
+    inverse: FloatArray = (vectors / np.maximum(values, floor)) @ vectors.T
     return inverse
