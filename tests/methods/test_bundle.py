@@ -113,10 +113,8 @@ def dense_system(bundle, estimate):
     """
     n, p = len(estimate.views), len(estimate.points_zyx)
     observations = bundle.observations
-    predicted, by_view, by_point = linearise(
-        estimate.views, estimate.points_zyx, bundle.x_tilt_deg, observations.view, observations.point
-    )
-    residual = observations.position_yx - predicted
+    predicted, by_view, by_point = linearise(estimate.views, estimate.points_zyx, bundle.x_tilt_deg)
+    residual = observations.position_yx - predicted[observations.view, observations.point]
     variance = (estimate.noise_sd[observations.view] * observations.relative_sd) ** 2
     nu = bundle.student_t_degrees
     weight = (nu + 2) / (nu + (residual**2).sum(axis=1) / variance) / variance
@@ -125,9 +123,9 @@ def dense_system(bundle, estimate):
     matrix, right = np.zeros((size, size)), np.zeros(size)
     for k, (view, point) in enumerate(zip(observations.view, observations.point, strict=True)):
         jacobian = np.zeros((2, size))
-        jacobian[:, N_VIEW_PARAMETERS * view : N_VIEW_PARAMETERS * (view + 1)] = by_view[k]
+        jacobian[:, N_VIEW_PARAMETERS * view : N_VIEW_PARAMETERS * (view + 1)] = by_view[view, :, point].T
         at = N_VIEW_PARAMETERS * n + 3 * point
-        jacobian[:, at : at + 3] = by_point[k]
+        jacobian[:, at : at + 3] = by_point[view]
         matrix += information[k] * jacobian.T @ jacobian
         right += weight[k] * jacobian.T @ residual[k]
     for kind, prior in enumerate(bundle.priors):

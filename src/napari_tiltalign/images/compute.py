@@ -6,9 +6,10 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import TypeVar
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,8 +28,16 @@ def single_threaded_algebra() -> AbstractContextManager[object]:
     The matrices here are small, so its own threads cost more than they give, and they would crowd the cores that
     `map_views` uses. Sums also come out in the same order, whatever the number of cores.
     """
-    limits: AbstractContextManager[object] = threadpool_limits(1, user_api="blas")
+    limits: AbstractContextManager[object] = _threadpools().limit(limits=1, user_api="blas")
     return limits
+
+
+@cache
+def _threadpools() -> ThreadpoolController:
+    """The thread pools of the libraries in this process; looking for them takes milliseconds."""
+    import scipy.linalg  # noqa: F401  (numpy and scipy bring a library each, which must be loaded to be found)
+
+    return ThreadpoolController()
 
 
 def _nothing(done: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,14 +57,25 @@ def matched_filter(image: Image, template: Image, support: Image) -> tuple[Image
     response, similarity
         Matched filter (least-squares amplitude of the template) and normalised correlation coefficient, shape (y, x).
     """
-    shape = [fft.next_fast_len(a + b, real=True) for a, b in zip(image.shape, template.shape, strict=True)]
+    shape = tuple(fft.next_fast_len(a + b, real=True) for a, b in zip(image.shape, template.shape, strict=True))
     half = template.shape[0] // 2
     window = (..., slice(half, half + image.shape[0]), slice(half, half + image.shape[1]))
     spectra = fft.rfft2(np.stack([image, image * image]), shape)
-    response = fft.irfft2(spectra[0] * fft.rfft2(template[::-1, ::-1], shape), shape)[window]
-    sums = fft.irfft2(spectra * fft.rfft2(support[::-1, ::-1], shape), shape)[window]
+    template_spectrum, support_spectrum = (
+        _spectrum(np.asarray(part, np.float32).tobytes(), part.shape, shape) for part in (template, support)
+    )
+    response = fft.irfft2(spectra[0] * template_spectrum, shape)[window]
+    sums = fft.irfft2(spectra * support_spectrum, shape)[window]
     energy = np.maximum(sums[1] - sums[0] ** 2 / support.sum(), 1e-9)
     return response, response / np.sqrt(energy)
+
+
+@lru_cache(maxsize=4)
+def _spectrum(pixels: bytes, kernel_shape: tuple[int, int], shape: tuple[int, int]) -> NDArray[np.complex64]:
+    """Spectrum of a float32 kernel turned by 180 degrees; the same one serves all views of a series."""
+    kernel = np.frombuffer(pixels, np.float32).reshape(kernel_shape)
+    spectrum: NDArray[np.complex64] = fft.rfft2(kernel[::-1, ::-1], shape)
+    return spectrum
 
 
 def find_peaks(

@@ -147,7 +147,14 @@ def _local_mean(image: Image, weight: Image, radius: float) -> Image:
 
 
 def _enlarge(image: Image, factor: int, shape: tuple[int, ...]) -> Image:
+    """Enlarge a binned image by linear interpolation between the middles of its blocks."""
     if factor == 1:
         return image
-    large: Image = ndimage.zoom(image, factor, order=1, grid_mode=True, mode="nearest")
-    return large[: shape[0], : shape[1]]
+    for axis in (0, 1):
+        place = np.clip((np.arange(shape[axis]) + 0.5) / factor - 0.5, 0, image.shape[axis] - 1)
+        low = place.astype(int)
+        share = (place - low).astype(np.float32)
+        high = np.minimum(low + 1, image.shape[axis] - 1)
+        share = share[:, None] if axis == 0 else share
+        image = image.take(low, axis) * (1 - share) + image.take(high, axis) * share
+    return image

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
-from scipy.sparse import csr_array
 
 from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.methods.priors import ViewPriors
@@ -149,11 +148,11 @@ class NormalEquations:
     active
         Indices of these parameters among the 5 n, shape (a,).
     a_matrix, b_matrix, v_matrix
-        Shapes (a, a), (p, a, 3) and (p, 3, 3).
+        Shapes (a, a), (a, p, 3) and (p, 3, 3).
     view_gradient, point_gradient
         Shapes (a,) and (p, 3): negative gradients.
     by_view, by_point
-        Jacobians, shapes (k, 2, 5) and (k, 2, 3).
+        Jacobians of every point in every view, shapes (n, 5, p, 2) and (n, 2, 3).
     information
         Shape (k,): what every observation tells about its position, 1 / square pixels.
     """
@@ -171,9 +170,11 @@ class NormalEquations:
     def schur(self, v_inverse: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return B V^-1 as (a, 3 p) and the Schur complement A - B V^-1 B' as (a, a)."""
         a = len(self.active)
-        bv = (self.b_matrix @ v_inverse).transpose(1, 0, 2).reshape(a, -1)
-        b = self.b_matrix.transpose(1, 0, 2).reshape(a, -1)
-        return bv, self.a_matrix - bv @ b.T
+        b = self.b_matrix
+        # written out, because a product of many (1, 3) with many (3, 3) matrices is slow
+        parts = [b[:, :, axis, None] * v_inverse[:, axis] for axis in range(3)]
+        bv: FloatArray = (parts[0] + parts[1] + parts[2]).reshape(a, -1)
+        return bv, self.a_matrix - bv @ b.reshape(a, -1).T
 
 
 def solve(bundle: Bundle, start: Estimate, *, max_iterations: int = 20, tolerance: float = 1e-4) -> Solution:
@@ -262,24 +263,24 @@ def normal_equations(
         prior_precisions = [prior.precision() for prior in bundle.priors]
     n, p = len(estimate.views), len(estimate.points_zyx)
     observations = bundle.observations
-    view, point, k = observations.view, observations.point, len(observations)
-    predicted, by_view, by_point = linearise(estimate.views, estimate.points_zyx, bundle.x_tilt_deg, view, point)
-    residual = observations.position_yx - predicted
+    seen = observations.view, observations.point
+    predicted, by_view, by_point = linearise(estimate.views, estimate.points_zyx, bundle.x_tilt_deg)
+    residual = observations.position_yx - predicted[seen]
     weight = robust_weights(bundle, estimate, residual) / observation_variance(bundle, estimate)
-    pull = weight[:, None] * residual
     information = expected_information(bundle.student_t_degrees) * weight
 
-    weighted_view, weighted_point = by_view * information[:, None, None], by_point * information[:, None, None]
-    index, ones = np.arange(k), np.ones(k)
-    over_views = csr_array((ones, (view, index)), shape=(n, k))
-    over_points = csr_array((ones, (point, index)), shape=(p, k))
-    transposed = weighted_view.transpose(0, 2, 1)
-    blocks = (over_views @ (transposed @ by_view).reshape(k, -1)).reshape(n, N_VIEW_PARAMETERS, N_VIEW_PARAMETERS)
-    view_gradient = over_views @ np.einsum("kra,kr->ka", by_view, pull)
-    v_matrix = (over_points @ (weighted_point.transpose(0, 2, 1) @ by_point).reshape(k, -1)).reshape(p, 3, 3)
-    point_gradient = over_points @ np.einsum("kra,kr->ka", by_point, pull)
-    coupling = np.zeros((p, n, N_VIEW_PARAMETERS, 3))
-    coupling[point, view] = transposed @ by_point
+    # on the grid of views and points, with nothing where a view does not see a point: few large products
+    pull, on_grid = np.zeros((n, p, 2)), np.zeros((n, p))
+    pull[seen] = weight[:, None] * residual
+    on_grid[seen] = information
+    informed = by_view * on_grid[:, None, :, None]
+    flat = by_view.reshape(n, N_VIEW_PARAMETERS, -1)
+    blocks = informed.reshape(flat.shape) @ flat.transpose(0, 2, 1)
+    view_gradient = (flat @ pull.reshape(n, -1, 1))[:, :, 0]
+    by_points = (by_point.transpose(0, 2, 1) @ by_point).reshape(n, 9)
+    v_matrix = (on_grid.T @ by_points).reshape(p, 3, 3)
+    point_gradient = pull.transpose(1, 0, 2).reshape(p, -1) @ by_point.reshape(-1, 3)
+    coupling = informed.reshape(n, -1, 2) @ by_point
 
     a_matrix = np.zeros((n, N_VIEW_PARAMETERS, n, N_VIEW_PARAMETERS))
     a_matrix[np.arange(n), :, np.arange(n), :] = blocks
@@ -294,7 +295,7 @@ def normal_equations(
     return NormalEquations(
         active,
         a_matrix.reshape(size, size)[np.ix_(active, active)],
-        coupling.reshape(p, size, 3)[:, active],
+        coupling.reshape(size, p, 3)[active],
         v_matrix,
         view_gradient.ravel()[active],
         point_gradient,
@@ -333,7 +334,7 @@ def _step(system: NormalEquations, current: Estimate, damping: float) -> Estimat
         view_step = cho_solve(cho_factor(schur, check_finite=False), right, check_finite=False)
     except (LinAlgError, np.linalg.LinAlgError):
         return None
-    back = system.point_gradient - np.einsum("pax,a->px", system.b_matrix, view_step)
+    back = system.point_gradient - np.tensordot(view_step, system.b_matrix, 1)
     views = current.views.copy()
     views.ravel()[system.active] += view_step
     return Estimate(views, current.points_zyx + np.einsum("pxy,py->px", v_inverse, back), current.noise_sd)

@@ -371,7 +371,8 @@ def _positive_inverse(covariance: FloatArray) -> FloatArray:
     lower, failed = lapack.dpotrf(covariance + floor * np.eye(size), lower=1)
     if not failed:
         half, _ = lapack.dpotri(lower, lower=1)
-        return np.tril(half) + np.tril(half, -1).T
+        symmetric: FloatArray = np.tril(half) + np.tril(half, -1).T
+        return symmetric
     values, vectors = np.linalg.eigh(covariance)
     inverse: FloatArray = (vectors / np.maximum(values, floor)) @ vectors.T
     return inverse

@@ -20,7 +20,6 @@ from napari_tiltalign.methods.projection import (
     SHIFT_Y,
     TILT,
     linearise,
-    project,
     view_matrices,
     views_from_geometry,
 )
@@ -99,13 +98,11 @@ class MotionProblem:
         """Residuals of a rigid specimen on the grid of beads and images, and what the views do to them."""
         views, points = state.views, state.points_zyx
         n, p = len(views), len(points)
-        residual = self.position_yx_px - project(views, points, self.x_tilt_deg)[self.image, self.bead]
+        predicted, by_view, _ = linearise(views, points, self.x_tilt_deg)
+        residual = self.position_yx_px - predicted[self.image, self.bead]
         grid_residual, precision = np.zeros((p, n, 2)), np.zeros((p, n))
         grid_residual[self.bead, self.image] = residual
         precision[self.bead, self.image] = state.weight / self.relative_sd**2
-        bead, image = np.divmod(np.arange(p * n), n)
-        _, by_view, _ = linearise(views, points, self.x_tilt_deg, image, bead)
-        jacobian = by_view.reshape(p, n, 2, N_VIEW_PARAMETERS)
         turn = axis_rows(views)
         grid = BeadGrid(
             np.einsum("ncr,pnr->cpn", turn, grid_residual),
@@ -114,7 +111,7 @@ class MotionProblem:
             views[:, TILT],
             self.time_steps,
         )
-        return grid, self._view_terms(views, np.einsum("ncr,pnra->cpna", turn, jacobian))
+        return grid, self._view_terms(views, np.einsum("ncr,napr->cpna", turn, by_view))
 
     def _view_terms(self, views: FloatArray, jacobian: FloatArray) -> ViewTerms:
         n = len(views)

@@ -8,7 +8,14 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve, eigh
 
 from napari_tiltalign.geometry import FloatArray
-from napari_tiltalign.methods.bundle import Bundle, Estimate, Solution, expected_information, normal_equations
+from napari_tiltalign.methods.bundle import (
+    Bundle,
+    Estimate,
+    NormalEquations,
+    Solution,
+    expected_information,
+    normal_equations,
+)
 from napari_tiltalign.methods.priors import ViewPriors
 from napari_tiltalign.methods.projection import LOG_MAGNIFICATION, N_VIEW_PARAMETERS, SHIFT_Y, TILT, linearise
 
@@ -80,20 +87,37 @@ def posterior(bundle: Bundle, solution: Solution) -> Posterior:
     mean_bv = spread.mean(axis=1)
     centre = v_inverse.sum(axis=0) / p**2 + mean_bv.T @ solved @ mean_bv
 
-    views4, coupling4 = views.reshape(n, 5, n, 5), coupling.reshape(n, 5, p, 3)
-    view, point = observations.view, observations.point
-    own = views4[view, :, view, :]
-    mixed = system.by_view @ coupling4[view, :, point, :] @ system.by_point.transpose(0, 2, 1)
-    prediction = (
-        system.by_view @ own @ system.by_view.transpose(0, 2, 1)
-        + mixed
-        + mixed.transpose(0, 2, 1)
-        + system.by_point @ points[point] @ system.by_point.transpose(0, 2, 1)
-    )
+    views4 = views.reshape(n, N_VIEW_PARAMETERS, n, N_VIEW_PARAMETERS)
+    of_views = views4[np.arange(n), :, np.arange(n), :]
+    prediction = _prediction(system, of_views, coupling.reshape(n, -1, 3), points)[
+        observations.view, observations.point
+    ]
     leave_out = _leave_out(solution.residual_yx, prediction, system.information, bundle.student_t_degrees)
     relative_views = _relative_to_points(bundle, estimate, views4, coupling.mean(axis=1), centre)
     common = common_motions(estimate.points_zyx, float(np.mean(bundle.x_tilt_deg)))
     return Posterior(relative_views, _without(points, common, v_inverse, spread, solved), prediction, leave_out)
+
+
+def _prediction(system: NormalEquations, of_views: FloatArray, coupling: FloatArray, points: FloatArray) -> FloatArray:
+    """Covariances (n, p, 2, 2) of where every view sees every point.
+
+    Parameters
+    ----------
+    system
+        With the Jacobians J by view and M by point: J C J' + J X M' + M X' J' + M P M'.
+    of_views, coupling, points
+        Covariances C (n, 5, 5) of every view, X (n, 5 p, 3) of views with points, P (p, 3, 3) of points.
+    """
+    n, _, p, _ = shape = system.by_view.shape
+    by_view, by_point = system.by_view, system.by_point
+    spread = (of_views @ by_view.reshape(n, N_VIEW_PARAMETERS, -1)).reshape(shape)
+    mixed = (coupling @ by_point.transpose(0, 2, 1)).reshape(shape)
+    # half of J C J' here and the other half with the transpose
+    half = np.einsum("napr,naps->nprs", by_view, 0.5 * spread + mixed)
+    moved = (by_point.reshape(-1, 3) @ points.transpose(1, 0, 2).reshape(3, -1)).reshape(n, 2, p, 3)
+    own = moved.reshape(n, -1, 3) @ by_point.transpose(0, 2, 1)
+    prediction: FloatArray = half + half.transpose(0, 1, 3, 2) + own.reshape(n, 2, p, 2).transpose(0, 2, 1, 3)
+    return prediction
 
 
 def _leave_out(residual: FloatArray, prediction: FloatArray, information: FloatArray, nu: float) -> FloatArray:
@@ -115,10 +139,9 @@ def _relative_to_points(
     """Turn shifts against a held view into where the middle t of the points is seen: d shift + dM/dview t + M dt."""
     n = len(views)
     middle = estimate.points_zyx.mean(axis=0, keepdims=True)
-    every = np.arange(n)
-    _, by_view, by_point = linearise(estimate.views, middle, bundle.x_tilt_deg, every, np.zeros_like(every))
+    _, by_view, by_point = linearise(estimate.views, middle, bundle.x_tilt_deg)
     change = np.tile(np.eye(N_VIEW_PARAMETERS), (n, 1, 1))
-    change[:, SHIFT_Y:] = by_view
+    change[:, SHIFT_Y:] = by_view[:, :, 0].transpose(0, 2, 1)
     by_middle = np.zeros((n, N_VIEW_PARAMETERS, 3))
     by_middle[:, SHIFT_Y:] = by_point
     turned = np.einsum("iab,ibjc,jdc->iajd", change, views, change, optimize=True)

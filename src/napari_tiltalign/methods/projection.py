@@ -10,7 +10,6 @@ The same model as `napari_tiltalign.geometry`, in one length unit (pixels) and w
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_tiltalign.geometry import FloatArray, ViewGeometry
 
@@ -38,25 +37,19 @@ def project(views: FloatArray, points_zyx: FloatArray, x_tilt_deg: FloatArray) -
 
 
 def linearise(
-    views: FloatArray,
-    points_zyx: FloatArray,
-    x_tilt_deg: FloatArray,
-    view: NDArray[np.int64],
-    point: NDArray[np.int64],
+    views: FloatArray, points_zyx: FloatArray, x_tilt_deg: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Predict k observations, with derivatives.
+    """Predict where every view sees every point, with derivatives.
 
     Parameters
     ----------
     views, points_zyx, x_tilt_deg
         Parameters (n, 5), points (p, 3) and fixed x tilts (n,).
-    view, point
-        Shape (k,): which view sees which point.
 
     Returns
     -------
     predicted, by_view, by_point
-        Shapes (k, 2), (k, 2, 5) and (k, 2, 3); angles per degree.
+        Shapes (n, p, 2), (n, 5, p, 2) and, the same for all points of a view, (n, 2, 3); angles per degree.
     """
     matrices = view_matrices(views, x_tilt_deg)
     turned = views.copy()
@@ -70,15 +63,14 @@ def linearise(
     y_only[:, 1] = (-scale * np.sin(alpha))[:, None] * y_row
     by_tilt = (view_matrices(turned, x_tilt_deg) - y_only) * _RADIANS
 
-    seen = points_zyx[point]
-    unshifted = np.einsum("kij,kj->ki", matrices[view], seen)
-    by_view = np.zeros((len(view), 2, N_VIEW_PARAMETERS))
-    by_view[:, 0, ROTATION] = unshifted[:, 1] * _RADIANS
-    by_view[:, 1, ROTATION] = -unshifted[:, 0] * _RADIANS
-    by_view[:, :, TILT] = np.einsum("kij,kj->ki", by_tilt[view], seen)
-    by_view[:, :, LOG_MAGNIFICATION] = unshifted
-    by_view[:, 0, SHIFT_Y] = by_view[:, 1, SHIFT_X] = 1.0
-    return unshifted + views[view][:, SHIFT_Y:], by_view, matrices[view]
+    unshifted = points_zyx @ matrices.transpose(0, 2, 1)
+    by_view = np.zeros((len(views), N_VIEW_PARAMETERS, len(points_zyx), 2))
+    by_view[:, ROTATION, :, 0] = unshifted[:, :, 1] * _RADIANS
+    by_view[:, ROTATION, :, 1] = -unshifted[:, :, 0] * _RADIANS
+    by_view[:, TILT] = points_zyx @ by_tilt.transpose(0, 2, 1)
+    by_view[:, LOG_MAGNIFICATION] = unshifted
+    by_view[:, SHIFT_Y, :, 0] = by_view[:, SHIFT_X, :, 1] = 1.0
+    return unshifted + views[:, None, SHIFT_Y:], by_view, matrices
 
 
 def views_from_geometry(geometry: ViewGeometry, pixel_size_angst: float) -> FloatArray:

@@ -91,6 +91,7 @@ def resolve(alignment: Alignment, tracks: Tracks) -> Alignment:
             alignment.pixel_size_angst,
             alignment.image_shape_yx,
             take_part=alignment.included,
+            unit_start=alignment.unit_magnification_geometry,
         )
     alignment = without_local_motion(alignment)
     return alignment.replace(
@@ -114,6 +115,7 @@ def solve_tracks(
     image_shape_yx: tuple[int, int],
     *,
     take_part: NDArray[np.bool_] | None = None,
+    unit_start: ViewGeometry | None = None,
 ) -> SolvedTracks:
     """Solve the geometry of n images from tracks in raw pixels.
 
@@ -129,6 +131,8 @@ def solve_tracks(
         Of the images.
     take_part
         Shape (n,): images that may be solved; all by default.
+    unit_start
+        Where to start without magnifications; without it the solution with magnifications is the start.
 
     Raises
     ------
@@ -148,6 +152,8 @@ def solve_tracks(
     first = Estimate(views_from_geometry(start, pixel_size_angst)[solved], points, model.noise_px[solved])
     solution = solve(bundle, first, tolerance=_TOLERANCE, max_iterations=_MOST_ITERATIONS)
     views = solution.estimate.views.copy()
+    if unit_start is not None:
+        views = views_from_geometry(unit_start, pixel_size_angst)[solved]
     views[:, LOG_MAGNIFICATION] = 0.0
     unit = solve(
         bundle.replace(free=(True, True, False)),
