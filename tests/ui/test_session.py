@@ -18,7 +18,7 @@ from napari_tiltalign.ui.commands import (
     UseAlignment,
 )
 from napari_tiltalign.ui.edits import EditRefused
-from napari_tiltalign.ui.session import Session, session_for
+from napari_tiltalign.ui.session import Session
 from napari_tiltalign.ui.work import opened_work
 
 SIGNALS = (
@@ -324,12 +324,3 @@ def test_closing_forgets_everything(session):
     session.close()
     assert (session.dataset, session.series, session.alignment) == (None, None, None)
     assert session.unsaved() == ()
-
-
-def test_every_viewer_has_a_session_of_its_own():
-    class Viewer:
-        pass
-
-    one, other = Viewer(), Viewer()
-    assert session_for(one) is session_for(one)
-    assert session_for(one) is not session_for(other)

@@ -16,7 +16,7 @@ from napari_tiltalign.ui.layer_data import METADATA_KEY
 from napari_tiltalign.ui.layers import Layers
 from napari_tiltalign.ui.mouse import Mouse
 from napari_tiltalign.ui.saving import known_folder, restored_work
-from napari_tiltalign.ui.session import Session, session_for
+from napari_tiltalign.ui.session import Session
 from napari_tiltalign.ui.tasks import in_thread
 from napari_tiltalign.ui.writers import ALIGNMENT_KEY
 
@@ -35,7 +35,7 @@ def layers_of(viewer: ViewerModel) -> Layers:
     """
     real = getattr(viewer, "__wrapped__", viewer)
     if real not in _LAYERS:
-        session = session_for(real, _new_session)
+        session = _new_session()
         _report(real, session)
         _follow_folder(session)
         _JOURNALS[real] = Journal(session, _ask_repeat, later=_soon)

@@ -69,7 +69,7 @@ class BeadList(QTreeWidget):
         header, titles = self.header(), self.headerItem()
         if header is None or titles is None:
             raise RuntimeError("a list without a header")
-        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)  # to contents, Qt would measure at every cell
         header.setStretchLastSection(True)
         for column, tooltip in enumerate(_TOOLTIPS):
             titles.setToolTip(column, tooltip)
@@ -100,6 +100,8 @@ class BeadList(QTreeWidget):
                     _write(item, column, value)
                 item.setForeground(_RESIDUAL, QBrush(QColor.fromRgbF(*colour.tolist())))
         self.setSortingEnabled(True)
+        for column in range(len(_HEADERS) - 1):
+            self.resizeColumnToContents(column)
         self._filling = False
         self._show_selected()
 
@@ -146,11 +148,13 @@ class BeadList(QTreeWidget):
 
 
 def _write(item: QTreeWidgetItem, column: int, value: float | str) -> None:
+    """Write a value into a cell, unless it is there: every change of a cell costs Qt about as much as a solution."""
+    text, key = str(value), value
     if isinstance(value, float):
-        item.setText(column, f"{value:.2f}" if math.isfinite(value) else "")
-        item.setData(column, Qt.ItemDataRole.UserRole, value if math.isfinite(value) else -1.0)
-    else:
-        item.setText(column, str(value))
-        item.setData(column, Qt.ItemDataRole.UserRole, value)
-    if not isinstance(value, str):
+        text, key = (f"{value:.2f}", value) if math.isfinite(value) else ("", -1.0)
+    if item.text(column) != text:
+        item.setText(column, text)
+    if item.data(column, Qt.ItemDataRole.UserRole) != key:
+        item.setData(column, Qt.ItemDataRole.UserRole, key)
+    if not isinstance(value, str) and item.textAlignment(column) != Qt.AlignmentFlag.AlignRight:
         item.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import pandas as pd
 
@@ -11,9 +13,13 @@ from napari_tiltalign.model import REJECTION_REASONS, Alignment, State, Tracks
 GAP = "gap"
 """State of a place where a bead should be and is not used."""
 
+_KEPT = 3
+"""Tables of the last alignments are kept, because every layer and widget asks for them; nobody may change them."""
+
 _BY_ANY_NAME = {int(state): state.name.lower() for state in State}
 
 
+@lru_cache(maxsize=_KEPT)
 def predicted_yx_px(alignment: Alignment) -> FloatArray:
     """Where every image should show every bead, shape (n, p, 2), raw pixel indices.
 
@@ -24,9 +30,11 @@ def predicted_yx_px(alignment: Alignment) -> FloatArray:
     """
     seen = alignment.geometry.project(_tracks(alignment).points_zyx_angst) / alignment.pixel_size_angst
     positions: FloatArray = seen + np.array(alignment.image_shape_yx) // 2
+    positions.flags.writeable = False
     return positions
 
 
+@lru_cache(maxsize=_KEPT)
 def used_beads(alignment: Alignment) -> pd.DataFrame:
     """Beads that are used, one row for each bead and image.
 
@@ -57,6 +65,7 @@ def used_beads(alignment: Alignment) -> pd.DataFrame:
     )
 
 
+@lru_cache(maxsize=_KEPT)
 def gaps(alignment: Alignment) -> pd.DataFrame:
     """Places where a bead should be seen but is not used: at their predicted positions, in included images.
 

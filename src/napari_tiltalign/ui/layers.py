@@ -205,10 +205,9 @@ class Layers:
     def _show_images(self) -> None:
         """Show either the raw or the aligned images."""
         raw, aligned = self.raw_layer(), self.layer(ALIGNED)
-        if aligned is not None:
-            aligned.visible = self.session.shows_aligned
-        if raw is not None:
-            raw.visible = not self.session.shows_aligned
+        for layer, wanted in ((aligned, self.session.shows_aligned), (raw, not self.session.shows_aligned)):
+            if layer is not None and layer.visible != wanted:
+                layer.visible = wanted
 
     def _show_aligned_stack(self, series: TiltSeries, alignment: Alignment) -> None:
         layer, raw = self.layer(ALIGNED), self.raw_layer()

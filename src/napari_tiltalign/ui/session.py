@@ -6,10 +6,9 @@ that can be undone goes through `Session.do`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Literal
-from weakref import WeakKeyDictionary
 
 from psygnal import Signal
 
@@ -111,6 +110,7 @@ class Session:
         self._name, self._view = "", ""
         self._histories: dict[str, History[Work]] = {}
         self._saved: dict[str, Work] = {}
+        self._excluded: dict[str, tuple[Mapping[str, str], TiltSeries]] = {}
         self.results_folder: Path | None = None
         self._bead: int | None = None
         self.examined: list[tuple[int, str]] = []
@@ -133,7 +133,12 @@ class Session:
         if self._dataset is None:
             raise KeyError(f"no dataset is open, so there is no series {name!r}")
         series = self._dataset[name]
-        return with_exclusions(series, self._histories[name].value.exclusions) if name in self._histories else series
+        if name not in self._histories:
+            return series
+        exclusions = self._histories[name].value.exclusions
+        if name not in self._excluded or self._excluded[name][0] != exclusions:
+            self._excluded[name] = exclusions, with_exclusions(series, exclusions)
+        return self._excluded[name][1]
 
     def open(self, dataset: Dataset, show: str = "") -> None:
         """Open a dataset and show one of its series, the first by default; work on another dataset is forgotten."""
@@ -388,13 +393,3 @@ class Session:
         if aligned != self._shows_aligned:
             self._shows_aligned = aligned
             self.display_changed.emit()
-
-
-_SESSIONS: WeakKeyDictionary[object, Session] = WeakKeyDictionary()
-
-
-def session_for(viewer: object, make: Callable[[], Session] = Session) -> Session:
-    """Return the session of a viewer, made at the first call."""
-    if (session := _SESSIONS.get(viewer)) is None:
-        session = _SESSIONS[viewer] = make()
-    return session
