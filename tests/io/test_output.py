@@ -69,6 +69,9 @@ def test_folder_outside_of_the_project_is_named_in_full(write_project: Callable[
     write_results(tmp_path / "elsewhere", dataset, aligned(dataset))
     table = read_star(tmp_path / "elsewhere" / "aligned_tilt_series.star")["global"]
     assert table.columns["rlnTomoTiltSeriesStarFile"] == (str(tmp_path / "elsewhere/tilt_series/TS_01.star"),)
+    again = read(tmp_path / "elsewhere" / "aligned_tilt_series.star")
+    assert not again.failed
+    np.testing.assert_array_equal(again["TS_01"].tilts[0].image.read(), dataset["TS_01"].tilts[3].image.read())
 
 
 def test_series_star_has_what_relion_writes(write_project: Callable[..., Path]) -> None:

@@ -18,7 +18,7 @@ from napari_tiltalign.simulation import Simulation, simulate
 from napari_tiltalign.ui import align_widget, batch_task, save_row
 from napari_tiltalign.ui.align_widget import widget_class
 from napari_tiltalign.ui.attach import session_of
-from napari_tiltalign.ui.commands import AddAlignment, ExcludeViews
+from napari_tiltalign.ui.commands import AddAlignment, ExcludeViews, UseAlignment
 from napari_tiltalign.ui.saving import save
 
 pytestmark = pytest.mark.gui
@@ -254,3 +254,37 @@ def test_closing_the_viewer_stops_the_run(make_napari_viewer, dataset, truth, qt
     go_on.set()
     qtbot.waitUntil(stopped.is_set, timeout=10_000)
     assert session.alignment is None
+
+
+def test_a_method_starts_from_the_alignment_in_use_if_the_user_says_so(widget, dataset, truth, qtbot, monkeypatch):
+    starts = []
+
+    def watched(self, series, options, *, start=None, progress):
+        starts.append(start)
+        return truth
+
+    use_instead(monkeypatch, watched)
+    widget.session.open(dataset)
+    assert not widget.start_box.enabled
+    widget.session.do(AddAlignment("exact", truth))
+    assert widget.start_box.enabled
+    for choice in align_widget.START_CHOICES:
+        widget.start_box.value = choice
+        if widget.session.work.current != "exact":
+            widget.session.do(UseAlignment("exact"))
+        widget.run_button.native.click()
+        qtbot.waitUntil(lambda: not widget.is_running, timeout=10_000)
+    assert starts[0] is None
+    assert starts[1] is truth
+    widget.session.close()
+    assert widget.start_box.value == align_widget.NOTHING
+
+
+def test_a_method_that_cannot_be_used_says_why(widget, dataset, monkeypatch):
+    kind = type(method("fiducial"))
+    monkeypatch.setattr(kind, "unavailable_because", lambda self: "batchruntomo was not found", raising=False)
+    widget.session.open(dataset)
+    assert not widget.run_button.enabled
+    assert not widget.run_all_button.enabled
+    assert not widget.form.enabled
+    assert "batchruntomo was not found" in widget.summary.value

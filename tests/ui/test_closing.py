@@ -53,6 +53,22 @@ def test_a_window_with_unsaved_changes_stays_open_if_the_user_says_so(widget, an
     assert answers.asked == [("TS_1",)]
 
 
+@pytest.mark.parametrize("name", ["Align by gold beads", "Curate beads", "Exclude views", "Inspect"])
+@pytest.mark.parametrize("floats", [False, True])
+def test_every_widget_lets_the_window_ask(name, floats, make_napari_viewer, answers, dataset, qtbot):
+    viewer = make_napari_viewer(show=True)
+    dock, widget = viewer.window.add_plugin_dock_widget("napari-tiltalign", name)
+    dock.setFloating(floats)
+    qtbot.waitUntil(getattr(widget, "native", widget).isVisible, timeout=10_000)
+    session = session_of(viewer)
+    session.open(dataset)
+    session.do(ExcludeViews(("view_00",)))
+    closed = dock.parentWidget().close()
+    answers.answer = Answer.DISCARD  # whatever follows, or the viewer would never close
+    assert not closed
+    assert answers.asked == [("TS_1",)]
+
+
 def test_another_dataset_is_not_opened_over_unsaved_changes(widget, answers, dataset, project):
     widget.session.open(dataset)
     widget.session.do(ExcludeViews(("view_00",)))

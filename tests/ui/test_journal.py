@@ -234,3 +234,32 @@ def test_every_command_is_told_to_a_journal_and_back(series, truth):
 def test_an_unknown_command_is_refused_aloud():
     with pytest.raises(TypeError, match="knows no command int"):
         step_fields(3)
+
+
+def test_what_the_batch_engine_has_written_needs_no_journal(desk, project):
+    """Steps that a crash has left on a series that was not opened yet are not in its way."""
+    _, truths = project
+    again = after_crash(desk)
+    again.session.show("TS_2")
+    left = again.journal.path("TS_10")
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.write_bytes(b"left by a crash\n")
+    again.session.do(AddAlignment("batch", truths["TS_10"]), "TS_10", on_disk=True)
+    assert "TS_10" not in again.session.unsaved()
+    assert again.told == []
+    assert left.read_bytes() == b"left by a crash\n"
+
+
+def test_a_journal_is_offered_later_if_the_user_has_gone_on_meanwhile(desk):
+    waiting = []
+    session = Session(restore=restored_work)
+    offers = []
+    journal = Journal(session, lambda name, n_steps: offers.append(name) or True, later=waiting.append)
+    session.open(read(desk.session.dataset.source))
+    session.show("TS_2")
+    waiting.pop(0)()
+    assert offers == []
+    session.show("TS_1")
+    waiting.pop(0)()
+    assert offers == ["TS_1"]
+    assert journal.path("TS_1").is_file()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from napari_tiltalign.errors import MethodFailed
+from napari_tiltalign.methods.local_motion import DETAILS_KEY
 from napari_tiltalign.model import Alignment, Tracks
 from napari_tiltalign.ui.commands import (
     AddAlignment,
@@ -324,3 +325,50 @@ def test_closing_forgets_everything(session):
     session.close()
     assert (session.dataset, session.series, session.alignment) == (None, None, None)
     assert session.unsaved() == ()
+
+
+def test_local_motion_that_edits_have_dropped_is_looked_for_again(dataset, truth):
+    asked = []
+
+    def find_motion(alignment, series):
+        asked.append(series.name)
+        return alignment.replace(details={**alignment.details, DETAILS_KEY: "none found"})
+
+    def resolve(alignment, tracks):
+        return alignment.replace(tracks=tracks, details={})
+
+    session = Session(resolve, find_motion=find_motion)
+    session.open(dataset)
+    session.do(AddAlignment("exact", truth))
+    session.do(place())
+    session.find_motion()
+    assert asked == []  # nobody had looked for it
+    session.do(AddAlignment("moving", truth.replace(details={DETAILS_KEY: "used"})))
+    session.find_motion()
+    assert asked == []
+    session.do(place())
+    session.do(place(3))
+    assert session.candidate.motion_due
+    assert session.alignment.details == {}
+    session.find_motion()
+    assert asked == ["TS_1"]
+    assert session.alignment.details == {DETAILS_KEY: "none found"}
+    assert not session.candidate.motion_due
+    session.undo()
+    assert session.candidate.motion_due  # as it was then
+
+
+def test_local_motion_that_comes_too_late_is_dropped(dataset, truth):
+    background = Postponed()
+    session = Session(counting_resolve, background, find_motion=lambda alignment, series: alignment.replace(details={}))
+    session.open(dataset)
+    session.do(AddAlignment("moving", truth.replace(details={DETAILS_KEY: "used"})))
+    session.do(place())
+    background.finish_one()
+    session.find_motion()
+    session.do(place(y=11.0))
+    background.finish_one()
+    assert session.candidate.motion_due
+    background.finish_one()
+    assert position(session) == [11.0, 20.0]
+    assert session.candidate.motion_due

@@ -6,6 +6,7 @@ whole dataset come last. Nothing here depends on the time, so equal results are 
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -107,7 +108,8 @@ def write_series_result(
     suffixes = (".xf", ".aln", *([".fid"] if alignment.tracks is not None else []))
     named = {suffix: folder.series_file(series.name, suffix) for suffix in suffixes}
     files = {".json": folder.alignment_record(series.name), **named, ".star": folder.series_star(series.name)}
-    losses = {suffix: write_alignment(file, alignment, series) for suffix, file in files.items()}
+    findable = _named_for(folder, series)
+    losses = {suffix: write_alignment(file, alignment, findable) for suffix, file in files.items()}
     written = [file for file in folder.result_files(series.name) if file.is_file()]
     SeriesState.done(fingerprint, folder.root, written).write(folder.state_file(series.name))
     return {suffix: lost for suffix, lost in losses.items() if lost}
@@ -224,6 +226,29 @@ def _as_written(folder: OutputFolder, dataset: Dataset) -> str:
     project = next((root for root in found if root is not None), Path()).resolve()
     root = folder.root.resolve()
     return (root.relative_to(project) if root.is_relative_to(project) else root).as_posix()
+
+
+def _named_for(folder: OutputFolder, series: TiltSeries) -> TiltSeries:
+    """Return the series with its files named in full if the folder is outside of their project.
+
+    Names relative to the project could not be found from there when the results are opened again.
+    """
+    project = project_folder(series)
+    if project is None or folder.root.resolve().is_relative_to(project.resolve()):
+        return series
+    tilts = (
+        dataclasses.replace(tilt, columns={name: _in_full(cell, project) for name, cell in tilt.columns.items()})
+        for tilt in series.tilts
+    )
+    return series.replace(tilts=tuple(tilts))
+
+
+def _in_full(cell: str, project: Path) -> str:
+    """Return a cell of a table with the name of a file of the project in full; any other cell as it is."""
+    if "/" not in cell:
+        return cell
+    name = ImageName.parse(cell).path
+    return cell.replace(name, (project.resolve() / name).as_posix()) if (project / name).is_file() else cell
 
 
 def project_folder(series: TiltSeries) -> Path | None:

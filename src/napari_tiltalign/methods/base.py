@@ -90,6 +90,9 @@ def _flag(name: str, extra: Any) -> str:
 class Method(Protocol):
     """A way to align a tilt series.
 
+    A method that needs something from outside, such as another program, may also have a method
+    ``unavailable_because() -> str``; see `unavailable_because`.
+
     Attributes
     ----------
     name
@@ -165,3 +168,9 @@ def method(name: str) -> Method:
         return methods()[name]
     except KeyError:
         raise BadInput(f"no method {name!r}; there are {', '.join(methods())}") from None
+
+
+def unavailable_because(method: Method) -> str:
+    """Return why a method cannot be used on this computer, for people; empty if it can."""
+    ask = getattr(method, "unavailable_because", None)
+    return str(ask()) if ask is not None else ""

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from time import monotonic
 
-from magicgui.widgets import CheckBox, Container, Label, ProgressBar, PushButton, TextEdit, Widget
+from magicgui.widgets import CheckBox, ComboBox, Container, Label, ProgressBar, PushButton, TextEdit, Widget
 from napari.components import ViewerModel
 from qtpy.QtWidgets import QApplication
 
@@ -23,11 +23,12 @@ from napari_tiltalign.api import align
 from napari_tiltalign.batch import Existing, SeriesOutcome
 from napari_tiltalign.errors import BadInput, TiltAlignError
 from napari_tiltalign.io.output_folder import OutputFolder
-from napari_tiltalign.methods.base import Method, MethodOptions, methods
+from napari_tiltalign.methods.base import Method, MethodOptions, methods, unavailable_because
 from napari_tiltalign.model import Alignment, Dataset
 from napari_tiltalign.ui import batch_task, save_row
 from napari_tiltalign.ui.attach import session_of
 from napari_tiltalign.ui.batch_task import BatchTask
+from napari_tiltalign.ui.closing import guard_when_shown
 from napari_tiltalign.ui.commands import AddAlignment
 from napari_tiltalign.ui.copy_text import as_command, as_python
 from napari_tiltalign.ui.options_form import OptionsForm
@@ -37,6 +38,9 @@ from napari_tiltalign.ui.series_options import SeriesOptions
 from napari_tiltalign.ui.summary import alignment_summary
 from napari_tiltalign.ui.tasks import Task
 from napari_tiltalign.ui.user_state import remember_folder
+
+NOTHING, IN_USE = START_CHOICES = ("the angles in the input", "the alignment in use")
+"""What a method can start from."""
 
 
 def __getattr__(name: str) -> type[AlignWidget]:
@@ -90,11 +94,19 @@ class AlignWidget(Container[Widget]):
         self._session = session_of(napari_viewer)
         self._method: Method = methods()[self.method_name]
         self._runs = runs = _Runs()
-        self._summary = Label(value=self._method.summary)
-        self._summary.native.setWordWrap(True)
+        self.summary = Label(value=self._method.summary)
+        self.summary.native.setWordWrap(True)
         self.form = OptionsForm(first_options(self._method))
         self.form.margins = (0, 0, 0, 0)
         self._options = SeriesOptions(self.form.value)
+        self.start_box = ComboBox(
+            name="start",
+            label="Start from",
+            choices=START_CHOICES,
+            tooltip="Where the method starts when it aligns the series that is shown; not every method can start "
+            "from an alignment",
+        )
+        start_row = Container(widgets=[self.start_box], labels=True)
         self.own_box = CheckBox(
             text="Own options for this series", tooltip="What is set above holds for the series that is shown only"
         )
@@ -114,13 +126,14 @@ class AlignWidget(Container[Widget]):
             widgets=[self.run_button, self.run_all_button, self.cancel_button], layout="horizontal", labels=False
         )
         copies = Container(widgets=[self.command_button, self.python_button], layout="horizontal", labels=False)
-        for row in (buttons, copies):
+        for row in (start_row, buttons, copies):
             row.margins = (0, 0, 0, 0)
         super().__init__(
             widgets=[
-                self._summary,
+                self.summary,
                 self.form,
                 self.own_box,
+                start_row,
                 buttons,
                 self.progress,
                 self.message,
@@ -136,7 +149,9 @@ class AlignWidget(Container[Widget]):
         self.python_button.changed.connect(self._copy_python)
         self.form.changed.connect(self._keep_options)
         self.own_box.changed.connect(self._set_own)
+        guard_when_shown(self.native, self._session)
         self._session.series_changed.connect(self._show_series)
+        self._session.candidates_changed.connect(self._update_buttons)
         self._session.dataset_changed.connect(self._forget_own)
         self.native.destroyed.connect(lambda: runs.stop_silently())
         self._update_buttons()
@@ -212,7 +227,11 @@ class AlignWidget(Container[Widget]):
             self._write(str(error))
             return
         started = monotonic()
-        task = Task(lambda progress: align(series, options, progress=progress), f"{name}: {self._method.title.lower()}")
+        start = self._session.alignment if self.start_box.value == IN_USE else None
+        task = Task(
+            lambda progress: align(series, options, start=start, progress=progress),
+            f"{name}: {self._method.title.lower()}",
+        )
         task.done.connect(lambda result: self._take(dataset, name, result, monotonic() - started))
         task.failed.connect(lambda error: self._fail(name, error))
         task.cancelled.connect(lambda: self._write(f"{name}: cancelled"))
@@ -253,12 +272,11 @@ class AlignWidget(Container[Widget]):
         if outcome.alignment is None:
             self._write(f"{outcome.name}: {outcome.failure}")
             return
-        self._take(dataset, outcome.name, outcome.alignment, outcome.seconds)
         if self._session.dataset is dataset:
             self._session.results_folder = folder
             with suppress(OSError):  # a convenience only
                 remember_folder(dataset.source, folder)
-            self._session.mark_saved(outcome.name)
+        self._take(dataset, outcome.name, outcome.alignment, outcome.seconds, on_disk=True)
 
     def cancel(self) -> None:
         """Stop what runs."""
@@ -270,14 +288,16 @@ class AlignWidget(Container[Widget]):
         self.progress.value = round(1000 * fraction)
         self.message.value = message
 
-    def _take(self, dataset: Dataset | None, name: str, alignment: Alignment, seconds: float) -> None:
+    def _take(
+        self, dataset: Dataset | None, name: str, alignment: Alignment, seconds: float, *, on_disk: bool = False
+    ) -> None:
         """Give a result to the session, unless another dataset was opened meanwhile."""
         if self._session.dataset is not dataset:
             self._write(f"{name}: done, but the dataset is closed; dropped")
             return
         work = self._session.work_of(name)
         known = work.candidates if work else {}
-        self._session.do(AddAlignment(free_name(self.method_name, known), alignment), name)
+        self._session.do(AddAlignment(free_name(self.method_name, known), alignment), name, on_disk=on_disk)
         first, *rest = alignment_summary(alignment)
         self._write("\n".join([f"{name}: {first}, {seconds:.0f} s", *rest]))
 
@@ -295,8 +315,14 @@ class AlignWidget(Container[Widget]):
 
     def _update_buttons(self) -> None:
         dataset, idle = self._session.dataset, not self.is_running
-        self.run_button.enabled = idle and self._session.series is not None
-        self.run_all_button.enabled = idle and dataset is not None and len(dataset) > 0
+        why_not = unavailable_because(self._method)
+        self.summary.value = f"⚠ Not available here: {why_not}" if why_not else self._method.summary
+        self.form.enabled = not why_not
+        self.run_button.enabled = idle and not why_not and self._session.series is not None
+        self.run_all_button.enabled = idle and not why_not and dataset is not None and len(dataset) > 0
+        self.start_box.enabled = idle and not why_not and self._session.alignment is not None
+        if self._session.alignment is None:
+            self.start_box.value = NOTHING
         self.cancel_button.enabled = not idle
         self.own_box.enabled = self._session.series is not None
         self.command_button.enabled = self.python_button.enabled = dataset is not None and bool(dataset.source)

@@ -23,6 +23,10 @@ from napari_tiltalign.ui.writers import ALIGNMENT_KEY
 _LAYERS: WeakKeyDictionary[ViewerModel, Layers] = WeakKeyDictionary()
 _JOURNALS: WeakKeyDictionary[ViewerModel, Journal] = WeakKeyDictionary()
 _MICE: WeakKeyDictionary[ViewerModel, Mouse] = WeakKeyDictionary()
+_PAUSES: WeakKeyDictionary[ViewerModel, QTimer] = WeakKeyDictionary()
+
+PAUSE_MS = 1000
+"""The user pauses if nothing was edited for this long."""
 
 
 def layers_of(viewer: ViewerModel) -> Layers:
@@ -43,6 +47,7 @@ def layers_of(viewer: ViewerModel) -> Layers:
         _keep_alignment_with_layers(real, session)
         bind_keys(real, session, _LAYERS[real])
         _MICE[real] = Mouse(_LAYERS[real])
+        _PAUSES[real] = _find_motion_in_pauses(session)
     return _LAYERS[real]
 
 
@@ -90,6 +95,27 @@ def _follow_folder(session: Session) -> None:
             alive.results_folder = known_folder(alive.dataset) if alive.dataset else None
 
     session.dataset_changed.connect(follow)
+
+
+def _find_motion_in_pauses(session: Session) -> QTimer:
+    """Let local motion be looked for again when the user pauses; the timer must be kept."""
+    timer, watched = QTimer(), ref(session)
+    timer.setSingleShot(True)
+    timer.setInterval(PAUSE_MS)
+
+    def find() -> None:
+        alive = watched()
+        if alive is not None:
+            alive.find_motion()
+
+    def wait() -> None:
+        alive = watched()
+        if alive is not None and alive.candidate is not None and alive.candidate.motion_due:
+            timer.start()
+
+    timer.timeout.connect(find)
+    session.alignment_changed.connect(wait)
+    return timer
 
 
 def _report(viewer: ViewerModel, session: Session) -> None:

@@ -21,15 +21,19 @@ _BY_ANY_NAME = {int(state): state.name.lower() for state in State}
 
 @lru_cache(maxsize=_KEPT)
 def predicted_yx_px(alignment: Alignment) -> FloatArray:
-    """Where every image should show every bead, shape (n, p, 2), raw pixel indices.
+    """Where every image should show every bead, shape (n, p, 2), raw pixel indices; with local motion if it is known.
 
     Raises
     ------
     ValueError
         If the alignment has no tracks.
     """
-    seen = alignment.geometry.project(_tracks(alignment).points_zyx_angst) / alignment.pixel_size_angst
-    positions: FloatArray = seen + np.array(alignment.image_shape_yx) // 2
+    points = _tracks(alignment).points_zyx_angst
+    seen = alignment.geometry.project(points)
+    motion = alignment.local_motion
+    if motion is not None:
+        seen = seen + np.stack([motion.displacement_yx_angst(points, image) for image in range(len(alignment))])
+    positions: FloatArray = seen / alignment.pixel_size_angst + np.array(alignment.image_shape_yx) // 2
     positions.flags.writeable = False
     return positions
 

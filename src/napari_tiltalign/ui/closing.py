@@ -97,3 +97,31 @@ def guard_window(window: QWidget, session: Session) -> None:
     """Let a window ask about the unsaved changes of a session before it closes; a second call does nothing."""
     if not any(isinstance(child, CloseGuard) for child in window.children()):
         CloseGuard(window, session)
+
+
+class _Shown(QObject):
+    """Guards the window of a widget once the widget is shown, and so is part of one."""
+
+    def __init__(self, widget: QWidget, session: Session) -> None:
+        super().__init__(widget)
+        self._session = ref(session)
+        widget.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802 (Qt's name)
+        """Look out for the widget being shown."""
+        session = self._session()
+        if event is not None and event.type() == QEvent.Type.Show and isinstance(watched, QWidget) and session:
+            guard_window(_outermost(watched), session)
+        return False
+
+
+def _outermost(widget: QWidget) -> QWidget:
+    """Window of a widget; for one in a floating dock, the window that the dock belongs to."""
+    while (parent := widget.parentWidget()) is not None:
+        widget = parent
+    return widget
+
+
+def guard_when_shown(widget: QWidget, session: Session) -> None:
+    """Let the window that a widget will be part of ask about unsaved changes before it closes."""
+    _Shown(widget, session)

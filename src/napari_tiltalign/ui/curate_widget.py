@@ -17,6 +17,7 @@ from napari_tiltalign.ui.bead_info import BeadInfo
 from napari_tiltalign.ui.bead_list import BeadList
 from napari_tiltalign.ui.bead_strip import BeadStrip
 from napari_tiltalign.ui.centring import recentre
+from napari_tiltalign.ui.closing import guard_when_shown
 from napari_tiltalign.ui.keys import IMAGE_KEYS, attempt, key_of
 
 _NAVIGATION: tuple[tuple[str, Callable[[Any], None]], ...] = (
@@ -53,6 +54,7 @@ class CurateWidget(QWidget):
         super().__init__()
         self._layers = layers_of(napari_viewer)
         self._session = self._layers.session
+        guard_when_shown(self, self._session)
         self.buttons: dict[str, QPushButton] = {}
         self.list = BeadList(self._session)
         self.info = BeadInfo(self._session)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from napari.components import ViewerModel
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -23,7 +22,7 @@ from qtpy.QtWidgets import (
 
 from napari_tiltalign.errors import TiltAlignError
 from napari_tiltalign.ui.attach import session_of
-from napari_tiltalign.ui.closing import guard_window, may_be_lost
+from napari_tiltalign.ui.closing import guard_when_shown, may_be_lost
 from napari_tiltalign.ui.commands import RemoveAlignment, UseAlignment
 from napari_tiltalign.ui.save_row import SaveRow
 from napari_tiltalign.ui.summary import alignment_summary
@@ -44,6 +43,7 @@ class DatasetWidget(QWidget):
     def __init__(self, napari_viewer: ViewerModel) -> None:
         super().__init__()
         self._session = session_of(napari_viewer)
+        guard_when_shown(self, self._session)
         self._build()
         self._connect()
         self._fill()
@@ -87,13 +87,6 @@ class DatasetWidget(QWidget):
         layout.addWidget(self.summary)
         self.save_row = SaveRow(self._session)
         layout.addWidget(self.save_row)
-
-    def showEvent(self, event: QShowEvent | None) -> None:  # noqa: N802 (Qt's name)
-        """Let the window that it is part of ask before it closes."""
-        super().showEvent(event)
-        window = self.window()
-        if window is not None:
-            guard_window(window, self._session)
 
     def _connect(self) -> None:
         self.open_button.clicked.connect(self._choose_file)

@@ -26,6 +26,7 @@ from qtpy.QtWidgets import (
 
 from napari_tiltalign.ui.actions import BY_HAND
 from napari_tiltalign.ui.attach import layers_of
+from napari_tiltalign.ui.closing import guard_when_shown
 from napari_tiltalign.ui.commands import Command, ExcludeEach, ExcludeViews
 from napari_tiltalign.ui.edits import EditRefused
 from napari_tiltalign.ui.view_survey import THUMBNAIL_SIDE_PX, ViewSurvey
@@ -58,6 +59,7 @@ class ExcludeWidget(QWidget):
         super().__init__()
         layers = layers_of(napari_viewer)
         self._session = layers.session
+        guard_when_shown(self, self._session)
         self.survey = ViewSurvey(layers)
         self._filling = False
         self.setMinimumWidth(MINIMUM_WIDTH_PX)

@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 from napari_tiltalign.model import Alignment
 from napari_tiltalign.ui.attach import session_of
 from napari_tiltalign.ui.candidate_table import COLUMNS, candidate_rows
+from napari_tiltalign.ui.closing import guard_when_shown
 from napari_tiltalign.ui.commands import UseAlignment
 from napari_tiltalign.ui.overlays import residual_scale_px
 from napari_tiltalign.ui.plots import ResidualMap, ViewPlots
@@ -48,6 +49,7 @@ class InspectWidget(QWidget):
     def __init__(self, napari_viewer: ViewerModel) -> None:
         super().__init__()
         self._session = session_of(napari_viewer)
+        guard_when_shown(self, self._session)
         self._theme_name = napari_viewer.theme
         self.setMinimumWidth(MINIMUM_WIDTH_PX)
         self._grid: ResidualGrid | None = None

@@ -144,23 +144,30 @@ class Journal:
     def _offer(self, series: TiltSeries, path: Path) -> None:
         """Offer the steps of a journal; one that cannot be repeated is put aside and told."""
         name = series.name
-        if self._session.series is None or self._session.series.name != name or name in self._open:
+        if name in self._open:
+            return
+        if self._session.series is None or self._session.series.name != name:
+            self._offered.discard(name)  # again when it is shown
             return
         try:
             base, steps = read_journal(path, series)
             if base != self._base(name):
                 raise BadInput(f"{path} does not fit: {name} was changed or saved since it was written")
         except TiltAlignError as error:
-            aside = path.with_name(f"{path.name}.unusable")
-            with suppress(OSError):
-                path.replace(aside)
-            self._session.warned.emit(f"{name}: the journal of unsaved steps was put aside as {aside.name}: {error}")
+            self._put_aside(name, path, str(error))
             return
         if steps and self._ask(name, len(steps)):
             self._repeat(name, path, base, steps)
         else:
             with suppress(OSError):
                 path.unlink()
+
+    def _put_aside(self, name: str, path: Path, why: str) -> None:
+        """Keep a journal that cannot be repeated under another name, so that nothing is lost, and tell it."""
+        aside = path.with_name(f"{path.name}.unusable")
+        with suppress(OSError):
+            path.replace(aside)
+        self._session.warned.emit(f"{name}: the journal of unsaved steps was put aside as {aside.name}: {why}")
 
     def _repeat(self, name: str, path: Path, base: Base, steps: list[Step]) -> None:
         done: list[Step] = []

@@ -1,7 +1,7 @@
 """Bring napari layers up to date at the least cost.
 
-Every setter of a napari layer checks all values, tells everybody and redraws, which for some thousand beads takes longer
-than solving the alignment. So what keeps its shape is written into the arrays the layer has, and it is drawn once.
+Every setter of a napari layer checks all values, tells everybody and redraws, which for some thousand beads takes
+longer than solving the alignment. So what keeps its shape is written into the arrays the layer has, and drawn once.
 """
 
 from __future__ import annotations

@@ -13,8 +13,9 @@ from napari_tiltalign.io.files import sha256_of
 from napari_tiltalign.io.output import LossesByFormat, write_series_result, write_tables_again
 from napari_tiltalign.io.output_folder import OutputFolder
 from napari_tiltalign.io.record import read_record
+from napari_tiltalign.methods.local_motion import estimate_local_motion
 from napari_tiltalign.methods.resolve import resolve
-from napari_tiltalign.model import Alignment, Dataset, TiltSeries
+from napari_tiltalign.model import Dataset, TiltSeries
 from napari_tiltalign.ui.session import Session
 from napari_tiltalign.ui.user_state import remember_folder, remembered_folder
 from napari_tiltalign.ui.work import Candidate, Work, opened_work
@@ -151,7 +152,7 @@ def save(session: Session, directory: Path) -> Mapping[str, LossesByFormat]:
 
 def save_series(folder: OutputFolder, series: TiltSeries, work: Work) -> LossesByFormat:
     """Write the work on one series: its alignment for everybody, and the rest for going on; see `save`."""
-    work = _solved(work)
+    work = _completed(work, series)
     losses: LossesByFormat = {}
     digest = ""
     if work.alignment is not None:
@@ -162,17 +163,23 @@ def save_series(folder: OutputFolder, series: TiltSeries, work: Work) -> LossesB
     return losses
 
 
-def _solved(work: Work) -> Work:
-    """Return the work with the geometry of every candidate solved, so that what is written fits together."""
+def _completed(work: Work, series: TiltSeries) -> Work:
+    """Return the work with every candidate solved and its local motion known, so that what is written fits together."""
     for name, candidate in work.candidates.items():
-        if not candidate.solved and candidate.alignment.tracks is not None:
-            work = work.with_candidate(name, _solve(candidate, candidate.alignment))
+        if not candidate.solved:
+            candidate = _solve(candidate)
+        if candidate.motion_due and not candidate.problem:
+            candidate = candidate.with_motion(estimate_local_motion(candidate.alignment, series))
+        work = work.with_candidate(name, candidate)
     return work
 
 
-def _solve(candidate: Candidate, alignment: Alignment) -> Candidate:
+def _solve(candidate: Candidate) -> Candidate:
+    alignment, tracks = candidate.alignment, candidate.alignment.tracks
+    if tracks is None:
+        raise ValueError("an alignment without tracks cannot be solved again")
     try:
-        return candidate.as_solved(resolve(alignment, alignment.tracks)) if alignment.tracks else candidate
+        return candidate.as_solved(resolve(alignment, tracks))
     except TiltAlignError as error:
         return candidate.as_unsolvable(str(error))
 

@@ -13,31 +13,15 @@ from typing import Literal
 from psygnal import Signal
 
 from napari_tiltalign.errors import TiltAlignError
+from napari_tiltalign.methods.local_motion import estimate_local_motion
 from napari_tiltalign.methods.resolve import resolve
-from napari_tiltalign.model import Alignment, Dataset, TiltSeries, Tracks
+from napari_tiltalign.model import Alignment, Dataset, TiltSeries
 from napari_tiltalign.ui.commands import Command
 from napari_tiltalign.ui.history import History
+from napari_tiltalign.ui.solving import Background, FindMotion, Resolve, Solving, inline
 from napari_tiltalign.ui.work import Candidate, Work, opened_work, with_exclusions
 
-Resolve = Callable[[Alignment, Tracks], Alignment]
-Background = Callable[
-    [Callable[[], Alignment], Callable[[Alignment], None], Callable[[Exception], None]],
-    None,
-]
-"""Runs the first function somewhere and tells one of the others, on the session's own thread."""
 Step = Command | Literal["undo", "redo"]
-
-
-def inline(
-    work: Callable[[], Alignment], done: Callable[[Alignment], None], failed: Callable[[Exception], None]
-) -> None:
-    """Run a function right here."""
-    try:
-        result = work()
-    except TiltAlignError as error:
-        failed(error)
-    else:
-        done(result)
 
 
 def nothing_saved(dataset: Dataset, series: TiltSeries) -> Work:
@@ -56,6 +40,8 @@ class Session:
         Runs that somewhere; right here by default.
     restore
         Gives the work on a series of a dataset when it is opened for the first time: what was saved of it.
+    find_motion
+        Looks for local motion in a solved alignment.
 
     Attributes
     ----------
@@ -98,11 +84,10 @@ class Session:
         resolve: Resolve = resolve,
         background: Background = inline,
         restore: Callable[[Dataset, TiltSeries], Work] = nothing_saved,
+        find_motion: FindMotion = estimate_local_motion,
     ) -> None:
-        self._resolve = resolve
-        self._background = background
+        self._solving = Solving(background, self._take, resolve, find_motion)
         self._restore = restore
-        self._solving = False
         self._forget_dataset()
 
     def _forget_dataset(self) -> None:
@@ -216,8 +201,17 @@ class Session:
         """The alignment in use."""
         return self.work.alignment
 
-    def do(self, command: Command, series_name: str = "") -> None:
+    def do(self, command: Command, series_name: str = "", *, on_disk: bool = False) -> None:
         """Apply a command to the series that is shown, or to another one of the dataset.
+
+        Parameters
+        ----------
+        command
+            What to do.
+        series_name
+            Series to do it to; the one that is shown if empty.
+        on_disk
+            Whether the files have the outcome already, so that there is nothing to save and nothing for a journal.
 
         Raises
         ------
@@ -230,8 +224,11 @@ class Session:
         history = self._history(name)
         before = history.value
         history.push(command.apply(before), command.label)
-        self.recorded.emit(name, command)
+        if not on_disk:
+            self.recorded.emit(name, command)
         self._announce_work(name, before)
+        if on_disk:
+            self.mark_saved(name)
 
     def undo(self) -> None:
         """Undo the last step, if there is one."""
@@ -327,23 +324,17 @@ class Session:
     # --- solving
 
     def _solve(self) -> None:
-        """Solve the alignment in use if its tracks were edited; one at a time, so that quick edits do not pile up."""
-        name, candidate = self._name, self.candidate
-        if self._solving or candidate is None or candidate.solved:
-            return
-        self._solving = True
-        alignment, tracks = candidate.alignment, candidate.alignment.tracks
-        if tracks is None:
-            raise ValueError("an alignment without tracks cannot be solved again")
-        self._background(
-            lambda: self._resolve(alignment, tracks),
-            lambda result: self._solved(name, candidate, candidate.as_solved(result)),
-            lambda error: self._solved(name, candidate, candidate.as_unsolvable(str(error))),
-        )
+        """Solve the alignment in use if its tracks were edited."""
+        if self.candidate is not None:
+            self._solving.solve(self._name, self.candidate)
 
-    def _solved(self, name: str, asked: Candidate, answer: Candidate) -> None:
+    def find_motion(self) -> None:
+        """Look for local motion again if edits have dropped it; for when the user pauses."""
+        if self.series is not None and self.candidate is not None:
+            self._solving.find_motion(self.series, self.candidate)
+
+    def _take(self, name: str, asked: Candidate, answer: Candidate) -> None:
         """Take over an answer, unless the work has gone on meanwhile."""
-        self._solving = False
         history = self._histories.get(name)
         if history is not None and history.value.candidate is asked:
             before = history.value

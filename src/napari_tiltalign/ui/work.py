@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_tiltalign.methods.local_motion import DETAILS_KEY
 from napari_tiltalign.model import Alignment, TiltSeries, Tracks
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -29,16 +30,23 @@ class Candidate:
         Whether the geometry follows from the tracks; False between an edit and the end of solving.
     problem
         Why solving failed; empty if it did not.
+    motion_due
+        Whether edits have dropped what was known of local motion, so that it has to be looked for again.
     """
 
     alignment: Alignment
     locked: frozenset[int] = frozenset()
     solved: bool = True
     problem: str = ""
+    motion_due: bool = False
 
     def with_tracks(self, tracks: Tracks) -> Candidate:
         """Return the candidate with edited tracks, not solved yet."""
-        return dataclasses.replace(self, alignment=self.alignment.replace(tracks=tracks), solved=False, problem="")
+        return self._unsolved(self.alignment.replace(tracks=tracks))
+
+    def _unsolved(self, alignment: Alignment) -> Candidate:
+        due = self.motion_due or DETAILS_KEY in self.alignment.details
+        return dataclasses.replace(self, alignment=alignment, solved=False, problem="", motion_due=due)
 
     def as_solved(self, alignment: Alignment) -> Candidate:
         """Return the candidate with the alignment that follows from its tracks."""
@@ -47,6 +55,10 @@ class Candidate:
     def as_unsolvable(self, problem: str) -> Candidate:
         """Return the candidate with the reason why its tracks give no alignment; the geometry stays as it was."""
         return dataclasses.replace(self, solved=True, problem=problem)
+
+    def with_motion(self, alignment: Alignment) -> Candidate:
+        """Return the candidate with the alignment in which local motion was looked for again."""
+        return dataclasses.replace(self, alignment=alignment, motion_due=False)
 
     def with_exclusions(self, reasons: Mapping[str, str]) -> Candidate:
         """Return the candidate with some images taken out (tilt_id to reason) or back in (empty reason).
@@ -61,7 +73,9 @@ class Candidate:
         if np.array_equal(included, self.alignment.included):
             return self
         alignment = self.alignment.replace(included=included, reasons=tuple(texts))
-        return dataclasses.replace(self, alignment=alignment, solved=alignment.tracks is None, problem="")
+        if alignment.tracks is None:
+            return dataclasses.replace(self, alignment=alignment, problem="")
+        return self._unsolved(alignment)
 
 
 @dataclass(frozen=True, slots=True)
