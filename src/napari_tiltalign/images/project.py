@@ -30,6 +30,9 @@ Volume = NDArray[np.float32]
 _LEAST_OVERLAP = 1e-3
 """A frequency in which a view overlaps with nothing else is divided by its own weight alone, never by less."""
 
+_EDGE_PX = 1.001
+"""Interpolation needs the next pixel; the thousandth keeps rounding from asking for one beyond it."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grid:
@@ -284,24 +287,38 @@ def _parts(n_rows: int, workers: int) -> Sequence[tuple[int, int]]:
 
 
 @numba.njit(nogil=True, cache=True)
+def _steps_inside(start, step, last, count):  # type: ignore[no-untyped-def]
+    """First and one past the last of `count` steps for which ``0 <= start + step * i < last``."""
+    if abs(step) < 1e-9:
+        return 0, count if 0.0 <= start < last else 0
+    ends = -start / step, (last - start) / step
+    return max(0, int(np.ceil(min(ends) + 1e-4))), min(count, int(np.ceil(max(ends) - 1e-4)))
+
+
+@numba.njit(nogil=True, cache=True)
 def _back_project(images, maps, first, last, volume):  # type: ignore[no-untyped-def]
     """Fill the rows first to last of a volume; one line of voxels stays in the cache while the views pass."""
     n_views, rows, columns = images.shape
+    flat = images.reshape(n_views, rows * columns)
     for layer in range(volume.shape[0]):
         for line in range(first, last):
+            voxels = volume[layer, line]
             for view in range(n_views):
+                image = flat[view]
                 row_0 = maps[view, 0, 0] * layer + maps[view, 0, 1] * line + maps[view, 0, 3]
                 column_0 = maps[view, 1, 0] * layer + maps[view, 1, 1] * line + maps[view, 1, 3]
                 row_step, column_step = maps[view, 0, 2], maps[view, 1, 2]
-                for ix in range(volume.shape[2]):
-                    row = row_0 + row_step * ix
-                    column = column_0 + column_step * ix
-                    if row >= 0.0 and column >= 0.0 and row < rows - 1 and column < columns - 1:
-                        r, c = int(row), int(column)
-                        b, a = np.float32(row - r), np.float32(column - c)
-                        upper = images[view, r, c] + a * (images[view, r, c + 1] - images[view, r, c])
-                        lower = images[view, r + 1, c] + a * (images[view, r + 1, c + 1] - images[view, r + 1, c])
-                        volume[layer, line, ix] += upper + b * (lower - upper)
+                begin, end = _steps_inside(row_0, row_step, rows - _EDGE_PX, voxels.size)
+                begin_too, end_too = _steps_inside(column_0, column_step, columns - _EDGE_PX, voxels.size)
+                for ix in range(max(begin, begin_too), min(end, end_too)):
+                    row, column = np.float32(row_0 + row_step * ix), np.float32(column_0 + column_step * ix)
+                    r, c = np.int32(row), np.int32(column)
+                    b, a = row - np.float32(r), column - np.float32(c)
+                    here = r * columns + c
+                    upper = image[here] + a * (image[here + 1] - image[here])
+                    here += columns
+                    lower = image[here] + a * (image[here + 1] - image[here])
+                    voxels[ix] += upper + b * (lower - upper)
 
 
 @numba.njit(nogil=True, cache=True)

@@ -1,0 +1,79 @@
+"""The small tomogram: beads where the truth has them, and the slab found in it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from napari_tiltalign.errors import BadInput, BadTiltSeries
+from napari_tiltalign.geometry import RigidMotion, rotation_x, rotation_y
+from napari_tiltalign.quality.preview import Preview, preview
+from napari_tiltalign.quality.slab import Slab
+from napari_tiltalign.simulation import SimulatedSeries
+
+
+def found_at(shown: Preview, point_zyx: np.ndarray) -> np.ndarray:
+    """Where the dark thing nearest to a specimen point is, Angstrom."""
+    z, y, x = np.round(shown.grid.index_of(point_zyx)).astype(int)
+    box = -shown.volume[z - 3 : z + 4, y - 3 : y + 4, x - 3 : x + 4]
+    box = np.maximum(box - 0.4 * box.max(), 0.0)
+    return shown.grid.points_of(np.add(ndimage.center_of_mass(box), (z - 3, y - 3, x - 3)))
+
+
+@pytest.mark.parametrize("algorithm", ["wbp", "sirt"])
+def test_beads_are_where_the_truth_has_them(beads: SimulatedSeries, algorithm: str) -> None:
+    shown = preview(
+        beads.series, beads.truth, level=False, thickness_nm=200, algorithm=algorithm, iterations=2, size_px=160
+    )
+    assert not shown.levelled
+    points = beads.beads.centre_zyx_angst
+    index = shown.grid.index_of(points)
+    inside = np.all((index > 8) & (index < np.array(shown.volume.shape) - 9), axis=1)
+    assert inside.sum() >= 4
+    off = np.array([found_at(shown, point) - point for point in points[inside]])
+    assert np.median(np.abs(off[:, 1:])) < 0.35 * shown.grid.voxel_angst
+    assert np.median(np.abs(off[:, 0])) < 0.7 * shown.grid.voxel_angst  # the missing wedge blurs along z
+
+
+def test_slab_is_found_and_levelled(no_beads: SimulatedSeries) -> None:
+    motion = RigidMotion(rotation_y(6.0) @ rotation_x(-3.0), np.array([150.0, 0.0, 0.0]))
+    tilted = no_beads.truth.replace(geometry=no_beads.truth.geometry.compose(motion))
+    shown = preview(no_beads.series, tilted, size_px=96)
+    level = preview(no_beads.series, no_beads.truth, size_px=32).slab
+    assert shown.levelled
+    assert shown.slab.thickness_angst / 10 == pytest.approx(no_beads.options.thickness_nm, rel=0.2)
+    # what is in the slab is uneven, so that its level is known to a degree or two; a change of it is seen better
+    assert shown.slab.tilt_about_y_deg - level.tilt_about_y_deg == pytest.approx(6.0, abs=1.5)
+    assert shown.slab.tilt_about_x_deg - level.tilt_about_x_deg == pytest.approx(-3.0, abs=1.5)
+    assert shown.slab.height_angst == pytest.approx(motion.inverse().apply(np.zeros(3))[0], abs=60)
+    bottom, top = shown.slab_edges_voxels().T
+    np.testing.assert_allclose((bottom + top) / 2, shown.volume.shape[0] // 2)
+    np.testing.assert_allclose((top - bottom) * shown.grid.voxel_angst, shown.slab.thickness_angst)
+
+
+def test_levelling_takes_the_midplane_to_height_zero() -> None:
+    slab = Slab(120.0, 900.0, tilt_about_y_deg=8.0, tilt_about_x_deg=-5.0, contrast=9.0)
+    plane = np.array([[0.0, 300.0, -500.0], [0.0, -700.0, 200.0], [0.0, 0.0, 0.0]])
+    found = slab.levelling().apply(plane)
+    slope = np.linalg.solve(found[:2, 1:], found[:2, 0] - 120.0)
+    np.testing.assert_allclose(found[2], [120.0, 0.0, 0.0], atol=1e-9)
+    assert np.rad2deg(np.arctan(slope[1])) == pytest.approx(8.0, abs=0.1)
+    assert np.rad2deg(np.arctan(slope[0])) == pytest.approx(5.0, abs=0.1)
+
+
+def test_sections_and_bytes_are_the_same_again(no_beads: SimulatedSeries) -> None:
+    one, two = (preview(no_beads.series, no_beads.truth, size_px=64, thickness_nm=150, level=False) for _ in range(2))
+    assert one.volume.tobytes() == two.volume.tobytes()
+    z, y, x = one.volume.shape
+    assert {name: image.shape for name, image in one.slices().items()} == {"xy": (y, x), "xz": (z, x), "yz": (y, z)}
+    assert one.slab_edges_voxels().shape == (2, 2)
+
+
+def test_other_images_and_too_few_views_are_refused(no_beads: SimulatedSeries) -> None:
+    series, truth = no_beads.series, no_beads.truth
+    with pytest.raises(BadInput, match="images of the series"):
+        preview(series, truth.take(series.tilt_ids[::-1]))
+    few = series.with_exclusions(dict.fromkeys(series.tilt_ids[3:], "test"))
+    with pytest.raises(BadTiltSeries, match="only 3 views"):
+        preview(few, truth)
