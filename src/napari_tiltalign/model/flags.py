@@ -37,6 +37,7 @@ FLAG_MEANINGS: dict[str, str] = {
     "suspect_tracks": "Some tracks fit much worse than the others: wrong or touching features, or no features at all.",
     "high_residual": "The residual is much larger than the measuring error; the specimen may have deformed.",
     "local_motion": "A model of local specimen motion lowers the cross-validated error and is stored.",
+    "program_complained": "An external program reported an error, but left a complete result.",
     "cpu_fallback": "The GPU could not be used; the work was done on the CPU.",
 }
 

@@ -1,0 +1,1 @@
+"""Other people's programs behind the same protocol as our own methods: IMOD and AreTomo."""
