@@ -88,8 +88,9 @@ prepare_uv() {
 # Make .venv hold what uv.lock says, with uv's options for groups and extras as arguments.
 prepare_environment() {
     prepare_uv
-    # inexact: what another of the scripts has put there may stay
-    UV_PROJECT_ENVIRONMENT=.venv "$python" -m uv sync --quiet --frozen --inexact "$@"
+    # inexact: what another of the scripts has put there may stay. Bytecode is compiled now, because every command and
+    # many tests start Python anew, and some machines forbid writing it later (PYTHONDONTWRITEBYTECODE)
+    UV_PROJECT_ENVIRONMENT=.venv "$python" -m uv sync --quiet --frozen --inexact --compile-bytecode "$@"
 }
 
 # Print the Debian packages that would bring what the GUI tests need and this machine lacks, on one line.
