@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -52,3 +53,26 @@ def tiny_series(name: str, number: int) -> TiltSeries:
         for k, angle in enumerate((0.0, 20.0, -20.0, -40.0, 40.0))
     )
     return TiltSeries(name, tilts, 10.0, (6, 8))
+
+
+@pytest.fixture
+def failing_writes() -> Iterator[Callable[[int, str], Callable[[], None]]]:
+    """Function that lets writing of files fail whose path contains a text, and returns a function that mends it."""
+
+    def fail(number: int, where: str) -> Callable[[], None]:
+        replace = Path.replace
+
+        def failing(source: Path, target: Path) -> Path:
+            if where in Path(target).as_posix():
+                raise OSError(number, os.strerror(number), str(target))
+            return replace(source, target)
+
+        with_failures = pytest.MonkeyPatch()
+        with_failures.setattr(Path, "replace", failing)
+        mended.append(with_failures.undo)
+        return with_failures.undo
+
+    mended: list[Callable[[], None]] = []
+    yield fail
+    for mend in mended:
+        mend()

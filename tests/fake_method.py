@@ -55,7 +55,8 @@ class NudgeMethod:
         progress(0.5, "nudging")
         if series.name.startswith("unlucky"):
             self._trouble(series, options)
-        found = nudged(series, options.amount_nm * 10.0, with_tracks=options.with_tracks)
+        already_angst = 0.0 if start is None else float(start.geometry.shift_yx_angst[0, 0])
+        found = nudged(series, already_angst + options.amount_nm * 10.0, with_tracks=options.with_tracks)
         if series.name.startswith("unlucky") and options.trouble == "all-excluded":
             return found.replace(included=np.zeros(len(series), bool), reasons=("dark",) * len(series))
         return found

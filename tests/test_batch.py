@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fake_method import Nudge, NudgeMethod
-from napari_tiltalign.batch import Existing, SeriesOutcome, Summary, Watcher, align_dataset
+from fake_method import Nudge, NudgeMethod, nudged
+from napari_tiltalign.batch import (
+    Existing,
+    Placement,
+    SeriesOutcome,
+    Summary,
+    Watcher,
+    align_dataset,
+    plan_dataset,
+)
 from napari_tiltalign.errors import BadInput, Cancelled
 from napari_tiltalign.io import read
+from napari_tiltalign.io.output import WORK_COLUMN, write_results
+from napari_tiltalign.io.output_folder import OutputFolder
+from napari_tiltalign.io.record import read_record
+from napari_tiltalign.io.run_lock import FolderBusy
 from napari_tiltalign.io.star import read_star
 
 NAMES = ("TS_01", "unlucky_02", "TS_03")
@@ -26,6 +40,7 @@ def star(write_project: Callable[..., Path]) -> Path:
 
 
 def run(star: Path, options: Nudge | None = None, **arguments: Any) -> Summary:
+    arguments = {"placement": Placement("serial"), **arguments}
     return align_dataset(read(star), options or Nudge(), star.parent / "out", **arguments)
 
 
@@ -70,21 +85,13 @@ def test_series_that_cannot_be_read_are_reported(nudge: NudgeMethod, star: Path)
     assert listed(star, "failed") == ["TS_03"]
 
 
-def test_results_are_not_replaced_unasked(nudge: NudgeMethod, star: Path) -> None:
-    run(star)
-    before = contents(star.parent / "out")
-    with pytest.raises(BadInput, match="--resume, --overwrite"):
-        run(star)
-    assert contents(star.parent / "out") == before
-
-
 def test_resume_keeps_what_is_done(nudge: NudgeMethod, star: Path) -> None:
     run(star, Nudge())
     before = contents(star.parent / "out")
     nudge.aligned.clear()
     summary = run(star, existing=Existing.RESUME)
     assert nudge.aligned == []
-    assert all(outcome.kept and outcome.alignment is not None for outcome in summary.outcomes)
+    assert all(outcome.kept and outcome.read_alignment().statistics for outcome in summary.outcomes)
     assert contents(star.parent / "out") == before
 
 
@@ -147,7 +154,7 @@ def test_stopping_keeps_what_is_done_and_resuming_gives_the_same(nudge: NudgeMet
     undisturbed = run(star).folder.root.rename(star.parent / "undisturbed")
 
     class Impatient(Watcher):
-        def progress(self, fraction: float, message: str) -> None:
+        def progress(self, name: str, fraction: float, message: str) -> None:
             if nudge.aligned[-1] == "unlucky_02":
                 raise Cancelled
 
@@ -183,6 +190,183 @@ def test_doing_one_series_again_keeps_the_others_in_the_tables(nudge: NudgeMetho
     assert nudge.aligned == ["TS_03"]
     assert listed(star) == ["TS_01", "TS_03"]
     assert listed(star, "failed") == ["unlucky_02"]
+
+
+def test_results_of_another_method_are_not_replaced_unasked(nudge: NudgeMethod, star: Path) -> None:
+    run(star)
+    before = contents(star.parent / "out")
+    nudge.name = "shove"
+    with pytest.raises(BadInput, match=r"holds results of the method nudge, such as TS_01; .*--overwrite"):
+        run(star)
+    assert contents(star.parent / "out") == before
+    run(star, existing=Existing.OVERWRITE, only=["TS_03"])
+    works = read_star(star.parent / "out/aligned_tilt_series.star")["global"].columns[WORK_COLUMN]
+    assert [work.partition("/")[0] for work in works] == ["nudge", "nudge", "shove"]
+
+
+def test_column_that_tells_how_is_there_only_where_series_differ(nudge: NudgeMethod, star: Path) -> None:
+    run(star, overrides={"TS_03": Nudge(amount_nm=2.0)})
+    aligned = star.parent / "out/aligned_tilt_series.star"
+    first, second, third = read_star(aligned)["global"].columns[WORK_COLUMN]
+    assert first == second != third
+    align_dataset(read(aligned), Nudge(), star.parent / "again", placement=Placement("serial"))
+    assert WORK_COLUMN not in read_star(star.parent / "again/aligned_tilt_series.star")["global"].columns
+
+
+def test_tables_of_other_series_are_not_replaced_unasked(nudge: NudgeMethod, star: Path) -> None:
+    run(star, only=["TS_01"])
+    other = read(star).only(["TS_03"])
+    with pytest.raises(BadInput, match="holds results of other series"):
+        align_dataset(other, Nudge(), star.parent / "out")
+    assert listed(star) == ["TS_01"]
+
+
+def test_what_a_person_made_is_kept(nudge: NudgeMethod, star: Path) -> None:
+    dataset = read(star)
+    write_results(star.parent / "out", dataset, {"TS_03": nudged(dataset["TS_03"], 70.0)})
+    kept = run(star).outcomes[2]
+    assert kept.kept == "made by hand, kept (--overwrite replaces it)"
+    assert nudge.aligned == ["TS_01", "unlucky_02"]
+    assert kept.read_alignment().geometry.shift_yx_angst[0, 0] == 70.0
+    run(star, existing=Existing.OVERWRITE, only=["TS_03"])
+    assert nudge.aligned[-1] == "TS_03"
+
+
+def test_tables_stay_while_series_are_added(nudge: NudgeMethod, star: Path) -> None:
+    run(star, only=["TS_01"])
+    there = []
+
+    class Nosy(Watcher):
+        def begins(self, name: str, number: int, total: int) -> None:
+            there.append(listed(star))
+
+    run(star, watcher=Nosy())
+    run(star, existing=Existing.OVERWRITE, only=["TS_03"], watcher=Nosy())
+    assert there == [["TS_01"], ["TS_01"], []]  # and never list what is being replaced
+
+
+@pytest.mark.parametrize("as_file", [False, True], ids=["folder", "STAR file"])
+def test_starting_from_earlier_results(nudge: NudgeMethod, star: Path, as_file: bool) -> None:
+    earlier = star.parent / "earlier"
+    align_dataset(read(star), Nudge(amount_nm=3.0), earlier, placement=Placement("serial"))
+    start = earlier / "aligned_tilt_series.star" if as_file else earlier
+    run(star, Nudge(amount_nm=1.0), start=start)
+    for name in NAMES:
+        shift = read_record(OutputFolder(star.parent / "out").alignment_record(name)).geometry.shift_yx_angst
+        assert shift[0] == pytest.approx([40.0, 40.0], abs=0.01)  # the method adds to what it starts from
+    nudge.aligned.clear()
+    run(star, Nudge(amount_nm=1.0), start=start)
+    assert nudge.aligned == []
+    run(star, Nudge(amount_nm=1.0))
+    assert nudge.aligned == list(NAMES)
+
+
+def test_a_series_without_a_start_fails(nudge: NudgeMethod, star: Path) -> None:
+    run(star, only=["TS_01", "unlucky_02"])
+    earlier = (star.parent / "out").rename(star.parent / "earlier")
+    summary = run(star, start=earlier)
+    assert [(outcome.name, outcome.failure) for outcome in summary.failed] == [
+        ("TS_03", f"there is no alignment of it in {earlier} to start from (--start)")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        ("nowhere", "does not exist"),
+        ("out", "lies in the output folder"),
+        ("TS.xf", "is of one series, but 3 are to be aligned"),
+        ("notes.txt", "is no alignment that can be read"),
+    ],
+)
+def test_bad_starts(nudge: NudgeMethod, star: Path, start: str, message: str) -> None:
+    run(star, only=["TS_01"])
+    for name in ("TS.xf", "notes.txt"):
+        (star.parent / name).write_text("")
+    with pytest.raises(BadInput, match=message):
+        run(star, start=star.parent / start)
+
+
+def test_plan_says_what_would_be_done_and_writes_nothing(nudge: NudgeMethod, star: Path) -> None:
+    assert plan_dataset(read(star), Nudge(), star.parent / "out").series[0].why == "new"
+    assert not (star.parent / "out").exists()
+    run(star, Nudge(trouble="fails"))
+    change_images = star.parent / "frames" / "02_0.mrc"
+    os.utime(change_images, (1, 1))
+    before = contents(star.parent)
+    plan = plan_dataset(read(star), Nudge(trouble="fails"), star.parent / "out")
+    assert {one.name: one.why for one in plan.series} == {
+        "TS_01": "kept", "unlucky_02": "failed before", "TS_03": "images, options or version have changed"
+    }  # fmt: skip
+    assert plan.memory_bytes > 2e8
+    assert plan.seconds > 0
+    assert contents(star.parent) == before
+
+
+def test_series_that_do_not_fit_into_memory_are_refused_before_they_start(nudge: NudgeMethod, star: Path) -> None:
+    summary = run(star, placement=Placement("serial", memory_gb=0.1))
+    assert nudge.aligned == []
+    assert "about 0.4 GB of memory, and 0.1 GB may be used; use images that are binned" in summary.failed[0].failure
+    assert listed(star, "failed") == list(NAMES)
+
+
+@pytest.mark.parametrize("marker", ["STOP", "RELION_JOB_ABORT_NOW"])
+def test_a_marker_stops_the_run(nudge: NudgeMethod, star: Path, marker: str) -> None:
+    class Stopper(Watcher):
+        def ended(self, outcome: SeriesOutcome) -> None:
+            (star.parent / "out" / marker).touch()
+
+    with pytest.raises(Cancelled, match=marker):
+        run(star, watcher=Stopper())
+    assert nudge.aligned == ["TS_01"]
+    run(star)
+    assert nudge.aligned == ["TS_01", "unlucky_02", "TS_03"]
+    assert not (star.parent / "out" / marker).exists()
+
+
+def test_what_killed_writers_left_is_removed(nudge: NudgeMethod, star: Path) -> None:
+    run(star)
+    clean = contents(star.parent / "out")
+    for place in ("", "tilt_series", "external/TS_01"):
+        (star.parent / "out" / place / ".tiltalign-0123.tmp").write_text("half")
+    run(star)
+    assert contents(star.parent / "out") == clean
+
+
+def test_a_second_run_in_the_folder_is_refused(nudge: NudgeMethod, star: Path) -> None:
+    class Second(Watcher):
+        def begins(self, name: str, number: int, total: int) -> None:
+            with pytest.raises(FolderBusy, match=f"process {os.getpid()} on {socket.gethostname()}"):
+                run(star)
+
+    assert len(run(star, watcher=Second()).aligned) == 3
+    assert not (star.parent / "out/run.lock").exists()
+
+
+def test_a_folder_without_permission_fails_its_own_series_only(
+    nudge: NudgeMethod, star: Path, failing_writes: Callable[..., None]
+) -> None:
+    failing_writes(errno.EACCES, "external/unlucky_02/")
+    summary = run(star)
+    (failed,) = summary.failed
+    assert (failed.name, "Permission denied" in failed.failure) == ("unlucky_02", True)
+    assert (listed(star), listed(star, "failed")) == (["TS_01", "TS_03"], ["unlucky_02"])
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+@pytest.mark.parametrize("where", ["external/unlucky_02/alignment.json", "external/unlucky_02/state.json", ".star"])
+def test_a_disk_that_takes_nothing_stops_the_run_and_nothing_is_lost(
+    nudge: NudgeMethod, star: Path, failing_writes: Callable[..., None], number: int, where: str
+) -> None:
+    undisturbed = run(star).folder.root.rename(star.parent / "undisturbed")
+    stop_failing = failing_writes(number, where)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        run(star)
+    assert not (star.parent / "out/aligned_tilt_series.star").exists()
+    assert not list((star.parent / "out").rglob("*.tmp"))
+    stop_failing()
+    run(star)
+    assert contents(star.parent / "out") == contents(undisturbed)
 
 
 def test_disk_full_stops_the_run(nudge: NudgeMethod, star: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,12 +407,12 @@ def test_watcher_is_told_everything(nudge: NudgeMethod, star: Path) -> None:
         def begins(self, name: str, number: int, total: int) -> None:
             told.append((name, number, total))
 
-        def progress(self, fraction: float, message: str) -> None:
-            told.append((fraction, message))
+        def progress(self, name: str, fraction: float, message: str) -> None:
+            told.append((name, fraction, message))
 
         def ended(self, outcome: SeriesOutcome) -> None:
             told.append((outcome.name, bool(outcome.failure)))
 
     run(star, Nudge(trouble="fails"), watcher=Nosy())
-    assert told[:3] == [("TS_01", 1, 3), (0.5, "nudging"), ("TS_01", False)]
+    assert told[:3] == [("TS_01", 1, 3), ("TS_01", 0.5, "nudging"), ("TS_01", False)]
     assert told[-4:-3] == [("unlucky_02", True)]

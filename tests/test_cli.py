@@ -37,7 +37,7 @@ def out(star: Path) -> Path:
 
 
 def align(star: Path, out: Path, *flags: str) -> int:
-    return main(["align", "nudge", str(star), "--output", str(out), *flags])
+    return main(["align", "nudge", str(star), "--output", str(out), "--scheduler", "serial", *flags])
 
 
 @pytest.mark.parametrize(
@@ -193,10 +193,9 @@ def test_a_bug_outside_of_the_series_is_shown(
 
 def test_existing_results(nudge: NudgeMethod, star: Path, out: Path, capsys: Capture) -> None:
     assert align(star, out) == 0
-    assert align(star, out) == 1
     nudge.aligned.clear()
     capsys.readouterr()
-    assert align(star, out, "--resume") == 0
+    assert align(star, out) == 0
     assert nudge.aligned == []
     assert "kept from an earlier run" in capsys.readouterr().out
     assert align(star, out, "--overwrite", "--only", "TS_01") == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from napari_tiltalign.api import read, read_alignment
@@ -138,12 +139,13 @@ def run_demo(
     options = options or method("fiducial").Options()
     root = Path(directory)
     watcher.begins(simulation.name, 1, 1)
-    star, (truth,) = write_simulated_project(root, [simulation], progress=watcher.progress)
+    star, (truth,) = write_simulated_project(root, [simulation], progress=partial(watcher.progress, simulation.name))
     dataset = read(star)
     summary = align_dataset(dataset, options, root / OUTPUT, watcher=watcher)
     (outcome,) = summary.outcomes
-    if outcome.alignment is None:
+    if outcome.failure:
         raise MethodFailed(f"{outcome.name}: {outcome.failure}")
+    alignment = outcome.read_alignment()
     aligned_star = summary.folder.aligned_star
     written = read_alignment(aligned_star, dataset.series[0])
     thickness_angst = simulation.thickness_angst
@@ -151,6 +153,6 @@ def run_demo(
         star,
         aligned_star,
         outcome,
-        difference(outcome.alignment, truth, thickness_angst=thickness_angst),
+        difference(alignment, truth, thickness_angst=thickness_angst),
         difference(written, truth, thickness_angst=thickness_angst),
     )

@@ -9,6 +9,7 @@ import pytest
 from npe2 import PluginManifest
 from qtpy.QtWidgets import QApplication
 
+from napari_tiltalign.batch import Placement
 from napari_tiltalign.errors import Cancelled, MethodFailed
 from napari_tiltalign.io import read
 from napari_tiltalign.methods.base import method, methods
@@ -45,6 +46,7 @@ def test_there_is_no_widget_without_a_method():
 def widget(make_napari_viewer, monkeypatch, tmp_path):
     """The widget of the method fiducial, as napari makes it."""
     viewer = make_napari_viewer()
+    monkeypatch.setattr(batch_task, "PLACEMENT", Placement("serial"))  # where methods can be replaced
     _, widget = viewer.window.add_plugin_dock_widget("napari-tiltalign", "Align by gold beads")
     widget.session = session_of(viewer)
     folder = tmp_path / "project" / "job"

@@ -4,18 +4,70 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Group, Parameter
 
 from napari_tiltalign.cli.exit_codes import ExitCode, exit_code_for
 from napari_tiltalign.cli.inputs import InputOptions
 from napari_tiltalign.cli.options import flags_annotation
+from napari_tiltalign.cli.running import RunOptions, SlurmOptions, placement_of
 from napari_tiltalign.errors import BadInput
 from napari_tiltalign.methods.base import Method, MethodOptions, methods
 
-_METHOD_GROUP = Group("Method", sort_key=5)
+if TYPE_CHECKING:
+    from napari_tiltalign.batch import Placement
+
+METHOD_GROUP = Group("Method", sort_key=5)
+_SHOWN_GROUP = Group("What is shown", sort_key=15)
+_SWITCH = Parameter(negative="", show_default=False)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ChoiceOptions:
+    """Which series are aligned, and what becomes of earlier results.
+
+    Attributes
+    ----------
+    only
+        Names of the series to align; all without it.
+    start
+        Alignment file to start from, or a folder of results with one for every series.
+    resume
+        Keep what is done in exactly this way and intact; align what is missing, has failed or has changed. This is
+        what happens without any flag.
+    overwrite
+        Align everything again, and replace what other methods or people have made.
+    dry_run
+        Say what would be done, and the memory and time it takes; do nothing.
+    """
+
+    only: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)] = ()
+    start: Path | None = None
+    resume: Annotated[bool, _SWITCH] = False
+    overwrite: Annotated[bool, _SWITCH] = False
+    dry_run: Annotated[bool, _SWITCH] = False
+
+
+@Parameter(name="*", group=_SHOWN_GROUP)
+@dataclass(frozen=True)
+class ShownOptions:
+    """What is shown.
+
+    Attributes
+    ----------
+    quiet
+        Show only what goes wrong.
+    json
+        Print everything that happens as JSON, one object on a line.
+    """
+
+    quiet: Annotated[bool, _SWITCH] = False
+    json: Annotated[bool, _SWITCH] = False
 
 
 def add_methods(app: App) -> None:
@@ -33,10 +85,11 @@ def _command(method: Method) -> Callable[..., int]:
         *,
         output: Path,
         options: MethodOptions,
-        only: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)] = (),
-        resume: Annotated[bool, Parameter(negative="", show_default=False)] = False,
-        overwrite: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+        choice: ChoiceOptions | None = None,
         overrides: InputOptions | None = None,
+        run: RunOptions | None = None,
+        slurm: SlurmOptions | None = None,
+        shown: ShownOptions | None = None,
     ) -> int:
         """Align.
 
@@ -49,19 +102,30 @@ def _command(method: Method) -> Callable[..., int]:
             Folder for the results; made if need be.
         options
             Options of the method.
-        only
-            Names of the series to align; all without it.
-        resume
-            Keep series that were done in exactly this way and whose files are intact; align the others.
-        overwrite
-            Align series again that have results in the output folder.
+        choice
+            Which series.
         overrides
             What to use instead of what the input says.
+        run
+            Where it runs.
+        slurm
+            What to ask Slurm for.
+        shown
+            What is shown.
         """
-        return _align(input_path, output, options, only, resume, overwrite, overrides or InputOptions())
+        placement = placement_of(run or RunOptions(), slurm or SlurmOptions())
+        return _align(
+            input_path,
+            output,
+            options,
+            choice or ChoiceOptions(),
+            overrides or InputOptions(),
+            placement,
+            shown or ShownOptions(),
+        )
 
     flags: Any = flags_annotation(method.Options)
-    align.__annotations__["options"] = Annotated[flags, Parameter(group=_METHOD_GROUP)]
+    align.__annotations__["options"] = Annotated[flags, Parameter(group=METHOD_GROUP)]
     align.__kwdefaults__ = {**(align.__kwdefaults__ or {}), "options": method.Options()}
     return align
 
@@ -70,21 +134,31 @@ def _align(
     input_path: Path,
     output: Path,
     options: MethodOptions,
-    only: tuple[str, ...],
-    resume: bool,
-    overwrite: bool,
+    choice: ChoiceOptions,
     overrides: InputOptions,
+    placement: Placement,
+    shown: ShownOptions,
 ) -> int:
-    from napari_tiltalign.batch import Existing, align_dataset
-    from napari_tiltalign.cli.watching import ConsoleWatcher, summary_lines
+    from napari_tiltalign.batch import Existing, align_dataset, plan_dataset
+    from napari_tiltalign.cli.watching import ConsoleWatcher, JsonWatcher, plan_lines, summary_lines
 
-    if resume and overwrite:
+    if choice.resume and choice.overwrite:
         raise BadInput("--resume keeps what is done, --overwrite does it again; give one of them")
-    existing = Existing.RESUME if resume else Existing.OVERWRITE if overwrite else Existing.REFUSE
+    if shown.quiet and shown.json:
+        raise BadInput("--json tells everything, --quiet only what goes wrong; give one of them")
+    existing = Existing.OVERWRITE if choice.overwrite else Existing.RESUME
+    asked: dict[str, Any] = {"only": choice.only, "existing": existing, "start": choice.start, "placement": placement}
     dataset = overrides.read(input_path)
-    with ConsoleWatcher() as watcher:
-        summary = align_dataset(
-            dataset, options, output, only=only, existing=existing, command=sys.argv, watcher=watcher
-        )
-    print(*summary_lines(summary), sep="\n")
+    if choice.dry_run:
+        plan = plan_dataset(dataset, options, output, **asked)
+        if shown.json:
+            JsonWatcher().planned(plan)
+        else:
+            print(*plan_lines(plan), sep="\n")
+        return ExitCode.GOOD
+    watcher = JsonWatcher() if shown.json else ConsoleWatcher(shown.quiet)
+    with watcher if isinstance(watcher, ConsoleWatcher) else nullcontext():
+        summary = align_dataset(dataset, options, output, command=sys.argv, watcher=watcher, **asked)
+    if not (shown.json or shown.quiet):
+        print(*summary_lines(summary), sep="\n")
     return exit_code_for(len(summary.aligned), len(summary.failed)) if summary.outcomes else ExitCode.ALL_FAILED

@@ -2,40 +2,55 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
+import time
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from napari_tiltalign.batch import SeriesOutcome, Summary, Watcher
-from napari_tiltalign.model import Alignment
+from napari_tiltalign.batch import Plan, SeriesOutcome, Summary, Watcher
+
+_TELL_EVERY_S = 60.0
 
 
-def new_progress() -> Progress:
-    """Progress bars on standard error; none at all if that is not a terminal."""
+def new_progress(disable: bool = False) -> Progress:
+    """Progress bars on standard error; none at all if that is not a terminal, or if they are not wanted."""
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
+        TaskProgressColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.fields[message]}", markup=False),
         console=console,
-        disable=not console.is_terminal,
+        disable=disable or not console.is_terminal,
         transient=True,
         redirect_stdout=sys.stdout.isatty(),
     )
 
 
 class ConsoleWatcher(Watcher):
-    """Shows how a run goes."""
+    """Shows how a run goes: a bar for every series that runs and one for all, with the time left.
 
-    def __init__(self) -> None:
-        self._progress = new_progress()
-        self._task = self._progress.add_task("", total=None, message="")
+    Without a terminal there are no bars; a line now and then says how far the run is.
+
+    Parameters
+    ----------
+    quiet
+        Whether to show only what went wrong.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._progress = new_progress(disable=quiet)
+        self._total: TaskID | None = None
+        self._running: dict[str, TaskID] = {}
+        self._clock = _Clock()
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -46,42 +61,160 @@ class ConsoleWatcher(Watcher):
     ) -> None:
         self._progress.stop()
 
-    def begins(self, name: str, number: int, total: int) -> None:
-        """Show which series is being done."""
-        self._number = number
-        self._progress.update(self._task, description=plain(name), completed=number - 1, total=total, message="")
+    def planned(self, plan: Plan) -> None:
+        """Show the bar for all series."""
+        self._clock = _Clock(len(plan.to_align))
+        if len(plan.series) > 1:
+            self._total = self._progress.add_task("all series", total=len(plan.series), message="")
 
-    def progress(self, fraction: float, message: str) -> None:
-        """Move the bar."""
-        self._progress.update(self._task, completed=self._number - 1 + fraction, message=message)
+    def notice(self, message: str) -> None:
+        """Print it on standard error."""
+        if not self._quiet:
+            print(plain(message), file=sys.stderr, flush=True)
+
+    def begins(self, name: str, number: int, total: int) -> None:
+        """Show the bar of a series."""
+        self._running[name] = self._progress.add_task(plain(name), total=1.0, message="")
+
+    def progress(self, name: str, fraction: float, message: str) -> None:
+        """Move the bar of a series."""
+        if name in self._running:
+            self._progress.update(self._running[name], completed=fraction, message=plain(message))
 
     def ended(self, outcome: SeriesOutcome) -> None:
         """Print the line of a series."""
-        print(outcome_line(outcome), flush=True)
+        if (task := self._running.pop(outcome.name, None)) is not None:
+            self._progress.remove_task(task)
+        self._clock.ended(outcome)
+        if self._total is not None:
+            self._progress.advance(self._total)
+            self._progress.update(self._total, message=self._clock.time_left())
+        if not self._quiet or outcome.failure:
+            print(outcome_line(outcome), flush=True)
+
+    def check(self) -> None:
+        """Say now and then how far the run is, where there are no bars."""
+        if self._progress.disable and self._clock.is_time_to_tell():
+            self.notice(f"{self._clock.done} of {self._clock.n_series} done, {self._clock.time_left()}")
+
+
+class JsonWatcher(Watcher):
+    """Prints everything that happens as JSON, one object on a line, for machines."""
+
+    def __init__(self) -> None:
+        self._clock = _Clock()
+
+    def planned(self, plan: Plan) -> None:
+        """Tell what there is to do."""
+        self._clock = _Clock(len(plan.to_align))
+        series = {one.name: one.why for one in plan.series}
+        self._tell("planned", series=series, workers=plan.workers, threads=plan.threads,
+                   memory_bytes=round(plan.memory_bytes))  # fmt: skip
+
+    def notice(self, message: str) -> None:
+        """Tell it."""
+        self._tell("notice", message=message)
+
+    def begins(self, name: str, number: int, total: int) -> None:
+        """Tell that a series begins."""
+        self._tell("begins", series=name, number=number, total=total)
+
+    def progress(self, name: str, fraction: float, message: str) -> None:
+        """Tell how far a series is."""
+        self._tell("progress", series=name, fraction=round(fraction, 4), message=message)
+
+    def ended(self, outcome: SeriesOutcome) -> None:
+        """Tell what became of a series."""
+        self._clock.ended(outcome)
+        result = "failed" if outcome.failure else "kept" if outcome.kept else "aligned"
+        left_s = self._clock.seconds_left()
+        self._tell("ended", series=outcome.name, result=result, reason=outcome.failure or outcome.kept,
+                   seconds=round(outcome.seconds, 3), facts=dict(outcome.facts),
+                   seconds_left=None if math.isnan(left_s) else round(left_s, 1))  # fmt: skip
+
+    def _tell(self, event: str, **facts: object) -> None:
+        print(json.dumps({"event": event, **facts}), flush=True)
+
+
+class _Clock:
+    """Says how long a run will still take, from what the series of this run took."""
+
+    def __init__(self, n_series: int = 0) -> None:
+        self.n_series = n_series
+        self.done = 0
+        self._began = self._told = time.monotonic()
+
+    def ended(self, outcome: SeriesOutcome) -> None:
+        self.done += not outcome.kept and outcome.seconds > 0
+
+    def seconds_left(self) -> float:
+        """Time left; NaN before the first series is done."""
+        if not self.done:
+            return math.nan
+        return (time.monotonic() - self._began) / self.done * max(0, self.n_series - self.done)
+
+    def time_left(self) -> str:
+        left_s = self.seconds_left()
+        return "time left not known yet" if math.isnan(left_s) else f"about {duration(left_s)} left"
+
+    def is_time_to_tell(self) -> bool:
+        """Whether the last time is a minute ago."""
+        if time.monotonic() - self._told < _TELL_EVERY_S:
+            return False
+        self._told = time.monotonic()
+        return True
+
+
+def duration(seconds: float) -> str:
+    """Say how long something takes, as roughly as such an estimate is."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def outcome_line(outcome: SeriesOutcome) -> str:
     """Say in one line what became of a series."""
-    if outcome.alignment is None:
+    if outcome.failure:
         return f"{plain(outcome.name)}: FAILED: {plain(outcome.failure)}"
-    facts = alignment_facts(outcome.alignment)
-    facts.append("kept from an earlier run" if outcome.kept else f"{outcome.seconds:.1f} s")
-    if outcome.alignment.flags:
-        facts.append("flags " + " ".join(dict.fromkeys(flag.name for flag in outcome.alignment.flags)))
+    facts = shown_facts(outcome.facts)
+    facts.append(outcome.kept or f"{outcome.seconds:.1f} s")
+    if flags := outcome.facts.get("flags"):
+        facts.append("flags " + " ".join(flags))
     return f"{plain(outcome.name)}: " + ", ".join(facts)
 
 
-def alignment_facts(alignment: Alignment) -> list[str]:
-    """The figures of an alignment that a person wants to see first."""
-    facts = []
-    statistics = alignment.statistics
-    if alignment.tracks is not None:
-        facts.append(f"{alignment.tracks.n_tracks} tracks")
-    facts.append(f"{int(alignment.included.sum())} of {len(alignment)} views")
-    if math.isfinite(residual := statistics.get("residual_rms_px", math.nan)):
-        facts.append(f"residual {residual:.2f} px")
-    facts.append(f"axis {alignment.axis_deg:.2f} deg")
-    return facts
+def shown_facts(facts: Mapping[str, Any]) -> list[str]:
+    """The figures of an alignment that a person wants to see first; see `alignment_facts`."""
+    shown = [f"{facts['tracks']} tracks"] if "tracks" in facts else []
+    if "views" in facts:
+        shown.append(f"{facts['views']} of {facts['images']} views")
+    if "residual_rms_px" in facts:
+        shown.append(f"residual {facts['residual_rms_px']:.2f} px")
+    if "axis_deg" in facts:
+        shown.append(f"axis {facts['axis_deg']:.2f} deg")
+    return shown
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """Say what a run would do."""
+    lines = []
+    for one in plan.series:
+        if one.outcome is None:
+            lines.append(f"{plain(one.name)}: align ({one.why}), about {one.memory_bytes / 1e9:.1f} GB")
+        else:
+            verdict = f"cannot be aligned: {one.outcome.failure}" if one.outcome.failure else one.outcome.kept
+            lines.append(f"{plain(one.name)}: {plain(verdict)}")
+    limit = f" (each may use {plan.memory_limit_bytes / 1e9:.1f} GB)" if plan.memory_limit_bytes else ""
+    cores = f", {plan.threads} cores each" if plan.threads else ""
+    took = "not estimated: no series was aligned here with this method yet"
+    if not math.isnan(plan.seconds):
+        took = f"about {duration(plan.seconds)}, judged by the last run in this folder"
+    return [
+        *lines,
+        f"{len(plan.to_align)} of {len(plan.series)} series to align, {plan.workers} at a time{cores}",
+        f"memory: about {plan.memory_bytes / 1e9:.1f} GB together{limit}",
+        f"time: {took}",
+    ]
 
 
 def summary_lines(summary: Summary) -> list[str]:

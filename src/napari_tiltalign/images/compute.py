@@ -1,25 +1,101 @@
-"""Where the work on images is done: threads for the views of a series."""
+"""Where the work on images is done: threads for the views of a series, and which device."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from functools import cache
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from threadpoolctl import ThreadpoolController
+
+from napari_tiltalign.errors import ProgramMissing
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_share: ContextVar[int] = ContextVar("_share", default=0)
+"""How many cores the caller may use; 0 for all that the process has."""
+
+_wanted_device: ContextVar[str] = ContextVar("_wanted_device", default="auto")
+
+
+@contextmanager
+def limited_cpus(count: int) -> Iterator[None]:
+    """Let the work inside use no more than so many cores (0 sets no limit), where several processes share a machine.
+
+    Results do not depend on it.
+    """
+    token = _share.set(count)
+    try:
+        yield
+    finally:
+        _share.reset(token)
+
 
 def available_cpus() -> int:
-    """Number of CPU cores this process may use."""
+    """Number of CPU cores the caller may use: those of the process, or fewer inside of `limited_cpus`."""
+    if share := _share.get():
+        return min(share, _cpus_of_process())
+    return _cpus_of_process()
+
+
+def _cpus_of_process() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@contextmanager
+def use_device(name: str) -> Iterator[None]:
+    """Let the work inside use the device ``auto``, ``cpu`` or ``cuda``, where its code knows more than one."""
+    token = _wanted_device.set(name)
+    try:
+        yield
+    finally:
+        _wanted_device.reset(token)
+
+
+def device() -> Literal["cpu", "cuda"]:
+    """Return the device to work on: ``cuda`` inside of `use_device`, if that allows for it and there is a GPU.
+
+    Raises
+    ------
+    ProgramMissing
+        If ``cuda`` is demanded and there is no GPU.
+    """
+    wanted = _wanted_device.get()
+    check_device(wanted)
+    return "cpu" if wanted == "cpu" or _gpu_problem() else "cuda"
+
+
+def check_device(name: str) -> None:
+    """Make sure that a device is there.
+
+    Raises
+    ------
+    ProgramMissing
+        If it is ``cuda`` and there is no GPU that CuPy can use.
+    """
+    if name == "cuda" and (problem := _gpu_problem()):
+        raise ProgramMissing(f"no GPU can be used: {problem}; install the extra cuda12 or cuda13 and NVIDIA's driver, "
+                             "or work on the CPU (--device cpu)")  # fmt: skip
+
+
+@cache
+def _gpu_problem() -> str:
+    """Why there is no GPU to use in this process; empty if there is one."""
+    try:
+        import cupy
+    except ImportError:
+        return "CuPy is not installed"
+    try:
+        return "" if cupy.cuda.runtime.getDeviceCount() else "there is none"
+    except Exception as error:  # CuPy's own error, of a class that is only known once it is there
+        return str(error)
 
 
 def single_threaded_algebra() -> AbstractContextManager[object]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 _HARMLESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}(?<![.])")
 _HARMFUL_RUN = re.compile(r"[^A-Za-z0-9_.+-]+")
+_TEMPORARY_PREFIX = ".tiltalign-"
 _WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])([.].*)?", re.IGNORECASE)
 
 
@@ -33,7 +34,7 @@ def write_atomic(path: str | os.PathLike[str], data: str | bytes) -> None:
         If it cannot be written (disk full, no permission). An older file of that name is then still intact.
     """
     target = Path(path)
-    temporary = target.parent / f".tiltalign-{secrets.token_hex(8)}.tmp"
+    temporary = target.parent / f"{_TEMPORARY_PREFIX}{secrets.token_hex(8)}.tmp"
     try:
         _write_new(temporary, data.encode() if isinstance(data, str) else data)
         temporary.replace(target)
@@ -42,6 +43,12 @@ def write_atomic(path: str | os.PathLike[str], data: str | bytes) -> None:
             temporary.unlink()
         raise
     _sync_folder(target.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what writers that were killed have left in a folder. Nobody may be writing there meanwhile."""
+    for file in folder.glob(f"{_TEMPORARY_PREFIX}*.tmp"):
+        file.unlink(missing_ok=True)
 
 
 def _write_new(path: Path, data: bytes) -> None:

@@ -7,9 +7,11 @@ whole dataset come last. Nothing here depends on the time, so equal results are 
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from napari_tiltalign.errors import BadTiltSeries
 from napari_tiltalign.io.convert import for_series, write_alignment
@@ -26,6 +28,10 @@ from napari_tiltalign.model import Alignment, Dataset, Table, TiltSeries
 GLOBAL = "global"
 REASON_COLUMN = "tiltalignFailureReason"
 """Our own column of the table of failed series; RELION keeps columns that it does not know."""
+WORK_COLUMN = "tiltalignWork"
+"""Our own column of the table of aligned series: method and digest of the options; only where series differ in it."""
+BY_HAND = "by-hand"
+"""What stands there for a result that was saved in napari or from Python."""
 
 LossesByFormat = Mapping[str, tuple[Loss, ...]]
 """Suffix of a file (``.star``) to what that file does not hold."""
@@ -75,7 +81,7 @@ def write_results(
 
 
 def write_series_result(
-    folder: OutputFolder, series: TiltSeries, alignment: Alignment, fingerprint: str = ""
+    folder: OutputFolder, series: TiltSeries, alignment: Alignment, fingerprint: str = "", work: str = ""
 ) -> LossesByFormat:
     """Write everything about one series that was aligned; its state comes last.
 
@@ -85,8 +91,8 @@ def write_series_result(
         Output folder; see `OutputFolder.check_foreign_files`.
     series, alignment
         The series and its alignment.
-    fingerprint
-        What was done, for `SeriesState`.
+    fingerprint, work
+        What was done, for `SeriesState`; empty if no run over a dataset has made the alignment.
 
     Returns
     -------
@@ -111,8 +117,24 @@ def write_series_result(
     findable = _named_for(folder, series)
     losses = {suffix: write_alignment(file, alignment, findable) for suffix, file in files.items()}
     written = [file for file in folder.result_files(series.name) if file.is_file()]
-    SeriesState.done(fingerprint, folder.root, written).write(folder.state_file(series.name))
+    state = SeriesState.done(fingerprint, folder.root, written, work, alignment_facts(alignment))
+    state.write(folder.state_file(series.name))
     return {suffix: lost for suffix, lost in losses.items() if lost}
+
+
+def alignment_facts(alignment: Alignment) -> dict[str, Any]:
+    """Return the figures of an alignment that a person wants to see first, as plain values."""
+    tracks = {} if alignment.tracks is None else {"tracks": alignment.tracks.n_tracks}
+    residual_px = alignment.statistics.get("residual_rms_px", math.nan)
+    residual = {"residual_rms_px": float(residual_px)} if math.isfinite(residual_px) else {}
+    return {
+        **tracks,
+        "views": int(alignment.included.sum()),
+        "images": len(alignment),
+        **residual,
+        "axis_deg": float(alignment.axis_deg),
+        "flags": list(dict.fromkeys(flag.name for flag in alignment.flags)),
+    }
 
 
 def write_series_failure(folder: OutputFolder, series_name: str, reason: str) -> None:
@@ -131,7 +153,7 @@ def _clear(folder: OutputFolder, series_name: str) -> None:
     """Make the folders of a series and remove its earlier results; until it has new ones, its state says so."""
     folder.series_folder(series_name).mkdir(parents=True, exist_ok=True)
     folder.series_star(series_name).parent.mkdir(exist_ok=True)
-    SeriesState(failure="not finished").write(folder.state_file(series_name))
+    SeriesState(failure=SeriesState.NOT_FINISHED).write(folder.state_file(series_name))
     for file in folder.result_files(series_name):
         file.unlink(missing_ok=True)
 
@@ -161,15 +183,28 @@ def write_tables(folder: OutputFolder, dataset: Dataset, aligned: Collection[str
     OSError
         If a table cannot be written.
     """
-    remove_tables(folder)
     folder.root.mkdir(parents=True, exist_ok=True)
     rows = {series.name: {**series.columns, NAME: series.name} for series in dataset}
     if failed := [name for name in (*rows, *dataset.failed) if name in failures]:
         unread = {name: {**columns, NAME: name} for name, columns in dataset.failed_columns.items()}
         write_star(folder.failed_star, {GLOBAL: _failed_table({**unread, **rows}, failed, failures)})
-    if good := [row for name, row in rows.items() if name in aligned]:
-        table = global_table(good, _as_written(folder, dataset))
+    else:
+        folder.failed_star.unlink(missing_ok=True)
+    if good := [name for name in rows if name in aligned]:
+        listed = _with_work(folder, {name: rows[name] for name in good})
+        table = global_table(listed, _as_written(folder, dataset))
         write_star(folder.aligned_star, {GLOBAL: table, **dataset.extra_blocks})
+    else:
+        folder.aligned_star.unlink(missing_ok=True)
+
+
+def _with_work(folder: OutputFolder, rows: Mapping[str, Mapping[str, str]]) -> list[dict[str, str]]:
+    """Return rows with a column that says how each series was aligned, unless that is the same for all."""
+    states = {name: SeriesState.read(folder.state_file(name)) for name in rows}
+    works = {name: (state.work if state else "") or BY_HAND for name, state in states.items()}
+    plain = {name: {c: cell for c, cell in row.items() if c != WORK_COLUMN} for name, row in rows.items()}
+    mixed = len(set(works.values())) > 1
+    return [{**row, WORK_COLUMN: works[name]} if mixed else row for name, row in plain.items()]
 
 
 def write_tables_again(

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Self
+from typing import Any, ClassVar, Self
 
 from napari_tiltalign.io.files import sha256_of, write_atomic
 
@@ -30,16 +30,38 @@ class SeriesState:
         Why it failed; empty if it is done.
     checksums
         SHA-256 of its files, by path relative to the output folder.
+    work
+        Method and a digest of everything else that was asked for; empty if a person or a program made the result.
+    facts
+        The figures of the alignment that are shown first: plain values.
     """
+
+    NOT_FINISHED: ClassVar[str] = "not finished"
+    """What a failure says while the series is being written."""
 
     fingerprint: str = ""
     failure: str = ""
     checksums: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    work: str = ""
+    facts: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
 
     @classmethod
-    def done(cls, fingerprint: str, root: Path, files: Iterable[Path]) -> Self:
+    def done(
+        cls,
+        fingerprint: str,
+        root: Path,
+        files: Iterable[Path],
+        work: str = "",
+        facts: Mapping[str, Any] = _NOTHING,
+    ) -> Self:
         """State of a series whose files in the output folder `root` are complete."""
-        return cls(fingerprint, "", {file.relative_to(root).as_posix(): sha256_of(file) for file in files})
+        checksums = {file.relative_to(root).as_posix(): sha256_of(file) for file in files}
+        return cls(fingerprint, "", checksums, work, facts)
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Whether the result was put there by a person in napari or a program, not by a run over a dataset."""
+        return not self.failure and not self.fingerprint
 
     def is_intact(self, root: Path) -> bool:
         """Whether the series is done, and all its files in the output folder are still as they were written."""
@@ -52,7 +74,13 @@ class SeriesState:
 
     def write(self, path: Path) -> None:
         """Write the state to a file."""
-        state = {"fingerprint": self.fingerprint, "failure": self.failure, "checksums": dict(self.checksums)}
+        state = {
+            "fingerprint": self.fingerprint,
+            "failure": self.failure,
+            "checksums": dict(self.checksums),
+            "work": self.work,
+            "facts": dict(self.facts),
+        }
         write_atomic(path, json.dumps(state, indent=1, ensure_ascii=False) + "\n")
 
     @classmethod
@@ -61,6 +89,7 @@ class SeriesState:
         try:
             state = json.loads(path.read_text(encoding="utf-8"))
             checksums = {str(name): str(digest) for name, digest in state["checksums"].items()}
-            return cls(str(state["fingerprint"]), str(state["failure"]), checksums)
+            work, facts = str(state.get("work", "")), dict(state.get("facts", {}))
+            return cls(str(state["fingerprint"]), str(state["failure"]), checksums, work, facts)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None

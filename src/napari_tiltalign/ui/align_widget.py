@@ -249,12 +249,12 @@ class AlignWidget(Container[Widget]):
         if folder is None:
             return
         has_results = OutputFolder(folder).has_results()
-        existing = batch_task.ask_existing(parent, folder) if has_results else Existing.REFUSE
+        existing = batch_task.ask_existing(parent, folder) if has_results else Existing.RESUME
         if existing is None:
             return
         curated = dataclasses.replace(dataset, series=tuple(self._session.series_named(s.name) for s in dataset))
         task = BatchTask(curated, self._options.common, dict(self._options.own), folder, existing)
-        task.landed.connect(lambda outcome: self._land(dataset, folder, outcome))
+        task.landed.connect(lambda outcome, alignment: self._land(dataset, folder, outcome, alignment))
         task.failed.connect(lambda error: self._fail("all series", error))
         task.cancelled.connect(lambda: self._write("cancelled; what was done is kept"))
         self._start(task, "all series")
@@ -267,16 +267,16 @@ class AlignWidget(Container[Widget]):
         self._update_buttons()
         task.start()
 
-    def _land(self, dataset: Dataset, folder: Path, outcome: SeriesOutcome) -> None:
+    def _land(self, dataset: Dataset, folder: Path, outcome: SeriesOutcome, alignment: Alignment | None) -> None:
         """Take over a result of the batch engine, which is on the disk already."""
-        if outcome.alignment is None:
+        if alignment is None:
             self._write(f"{outcome.name}: {outcome.failure}")
             return
         if self._session.dataset is dataset:
             self._session.results_folder = folder
             with suppress(OSError):  # a convenience only
                 remember_folder(dataset.source, folder)
-        self._take(dataset, outcome.name, outcome.alignment, outcome.seconds, on_disk=True)
+        self._take(dataset, outcome.name, alignment, outcome.seconds, on_disk=True)
 
     def cancel(self) -> None:
         """Stop what runs."""

@@ -8,14 +8,19 @@ from pathlib import Path
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QMessageBox, QWidget
 
-from napari_tiltalign.batch import Existing, SeriesOutcome, Watcher, align_dataset
+from napari_tiltalign.batch import Existing, Placement, Plan, SeriesOutcome, Watcher, align_dataset
 from napari_tiltalign.methods.base import MethodOptions, Progress
 from napari_tiltalign.model import Dataset
 from napari_tiltalign.ui.tasks import Task
 
+PLACEMENT = Placement()
+"""Where the series are aligned: in other processes, so that napari stays quick."""
+
 
 class BatchTask(Task):
-    """Aligns a dataset and writes the results; `landed` tells every `SeriesOutcome` on the GUI thread.
+    """Aligns a dataset and writes the results.
+
+    `landed` tells every `SeriesOutcome` on the GUI thread, with its `Alignment`, which is None if it failed.
 
     Parameters
     ----------
@@ -31,7 +36,7 @@ class BatchTask(Task):
         What to do with results that are in it.
     """
 
-    landed = Signal(object)
+    landed = Signal(object, object)
 
     def __init__(
         self,
@@ -43,7 +48,15 @@ class BatchTask(Task):
     ) -> None:
         def run(progress: Progress) -> object:
             watcher = _Watcher(self, progress)
-            return align_dataset(dataset, options, folder, overrides=overrides, existing=existing, watcher=watcher)
+            return align_dataset(
+                dataset,
+                options,
+                folder,
+                overrides=overrides,
+                existing=existing,
+                placement=PLACEMENT,
+                watcher=watcher,
+            )
 
         super().__init__(run, f"align {len(dataset)} series")
 
@@ -54,18 +67,30 @@ class _Watcher(Watcher):
     def __init__(self, task: BatchTask, progress: Progress) -> None:
         self._task = task
         self._progress = progress
-        self._name, self._number, self._total = "", 1, 1
+        self._fractions: dict[str, float] = {}
+        self._done, self._total = 0, 1
+        self._message = "begins"
+
+    def planned(self, plan: Plan) -> None:
+        self._total = max(1, len(plan.series))
 
     def begins(self, name: str, number: int, total: int) -> None:
-        self._name, self._number, self._total = name, number, total
-        self.progress(0.0, "begins")
+        self.progress(name, 0.0, "begins")
 
-    def progress(self, fraction: float, message: str) -> None:
-        done = (self._number - 1 + fraction) / self._total
-        self._progress(done, f"{self._name} ({self._number} of {self._total}): {message}")
+    def progress(self, name: str, fraction: float, message: str) -> None:
+        self._fractions[name] = fraction
+        others = len(self._fractions) - 1
+        beside = f", {others} more at a time" if others else ""
+        self._message = f"{name}: {message} ({self._done} of {self._total} done{beside})"
+        self.check()
 
     def ended(self, outcome: SeriesOutcome) -> None:
-        self._task.landed.emit(outcome)
+        self._fractions.pop(outcome.name, None)
+        self._done += 1
+        self._task.landed.emit(outcome, None if outcome.failure else outcome.read_alignment())
+
+    def check(self) -> None:
+        self._progress((self._done + sum(self._fractions.values())) / self._total, self._message)
 
 
 def ask_existing(parent: QWidget | None, folder: Path) -> Existing | None:

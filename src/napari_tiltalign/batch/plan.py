@@ -1,0 +1,292 @@
+"""What there is to do in a run, what it takes, and what of earlier runs is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from napari_tiltalign.api import method_of
+from napari_tiltalign.batch.demands import machine_memory_bytes, memory_bytes
+from napari_tiltalign.batch.outcome import SeriesOutcome
+from napari_tiltalign.batch.placement import Placement
+from napari_tiltalign.batch.starts import start_file
+from napari_tiltalign.errors import BadInput, TiltAlignError
+from napari_tiltalign.images.compute import available_cpus
+from napari_tiltalign.io.files import sha256_of
+from napari_tiltalign.io.fingerprint import work_fingerprint
+from napari_tiltalign.io.output_folder import OutputFolder
+from napari_tiltalign.io.series_state import SeriesState
+from napari_tiltalign.methods.base import MethodOptions
+from napari_tiltalign.model import Dataset, TiltSeries
+
+_USABLE_PART_OF_MEMORY = 0.9
+_READERS = 8
+"""Threads that verify checksums of earlier results."""
+
+
+class Existing(StrEnum):
+    """What to do with results that the output folder holds already."""
+
+    RESUME = "resume"
+    """Keep what is done in exactly this way and intact, and what a person has made; do what is missing, has failed or
+    has changed."""
+    OVERWRITE = "overwrite"
+    """Do everything again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a run is asked for; see `napari_tiltalign.batch.align_dataset`."""
+
+    dataset: Dataset
+    options: MethodOptions
+    overrides: Mapping[str, MethodOptions]
+    folder: OutputFolder
+    existing: Existing
+    start: Path | None
+    placement: Placement
+
+    def options_for(self, name: str) -> MethodOptions:
+        """Options for a series."""
+        return self.overrides.get(name, self.options)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSeries:
+    """What is to be done with one series.
+
+    Attributes
+    ----------
+    name
+        Name of the series.
+    why
+        Why it is aligned, kept or refused, in a few words.
+    series
+        The series; None if it could not be read.
+    fingerprint, work
+        What is done; see `SeriesState`.
+    start
+        Alignment file to start from.
+    memory_bytes
+        Estimate of the most memory that it takes; 0 if it is not aligned.
+    outcome
+        What became of it already: it is kept, or cannot be aligned.
+    """
+
+    name: str
+    why: str
+    series: TiltSeries | None = None
+    fingerprint: str = ""
+    work: str = ""
+    start: Path | None = None
+    memory_bytes: float = 0.0
+    outcome: SeriesOutcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What there is to do in a run.
+
+    Attributes
+    ----------
+    series
+        Every series that was chosen, in the order of the input.
+    workers
+        How many are aligned at a time.
+    threads
+        How many cores each may use; 0 if the worker is to decide.
+    memory_limit_bytes
+        What a worker may take; 0 if it is not known.
+    seconds
+        Estimate of the time from an earlier run with the same method in the folder; NaN if there was none.
+    """
+
+    series: tuple[PlannedSeries, ...]
+    workers: int
+    threads: int
+    memory_limit_bytes: float
+    seconds: float
+
+    @property
+    def to_align(self) -> tuple[PlannedSeries, ...]:
+        """Series that are to be aligned."""
+        return tuple(one for one in self.series if one.outcome is None)
+
+    @property
+    def memory_bytes(self) -> float:
+        """Estimate of the most memory that all workers take together."""
+        largest = sorted((one.memory_bytes for one in self.to_align), reverse=True)
+        return sum(largest[: self.workers])
+
+
+def make_plan(request: Request) -> Plan:
+    """Find out what there is to do. Nothing is written.
+
+    Raises
+    ------
+    BadInput
+        If the folder holds results that a run like this should not replace unasked.
+    """
+    states = {series.name: SeriesState.read(request.folder.state_file(series.name)) for series in request.dataset}
+    if request.existing is Existing.RESUME:
+        _check_results_of_others(request, states)
+    with ThreadPoolExecutor(_READERS) as pool:
+        planned = list(pool.map(lambda one: _planned(request, one, states[one.name]), request.dataset))
+    workers, threads, limit = _crew(request.placement, [one for one in planned if one.outcome is None], request)
+    planned = [_with_memory(request, one, threads, limit) for one in planned]
+    unread = [
+        PlannedSeries(name, "cannot be read", outcome=SeriesOutcome(name, reason))
+        for name, reason in request.dataset.failed.items()
+    ]
+    seconds = _estimated_seconds(request, planned, workers)
+    return Plan((*planned, *unread), workers, threads, limit, seconds)
+
+
+def _check_results_of_others(request: Request, states: Mapping[str, SeriesState | None]) -> None:
+    """Refuse to replace what another method has made, and tables that list other series."""
+    root = request.folder.root
+    for name, state in states.items():
+        method = method_of(request.options_for(name)).name
+        made_by = state.work.partition("/")[0] if state and not state.failure else ""
+        if made_by not in ("", method):
+            raise BadInput(f"{root} holds results of the method {made_by}, such as {name}; choose another output "
+                           "folder or replace them (--overwrite)")  # fmt: skip
+    known = any(states.values()) or any(request.folder.state_file(n).is_file() for n in request.dataset.failed)
+    if states and not known and request.folder.has_results():
+        raise BadInput(f"{root} holds results of other series, and its tables would not list them any more; choose "
+                       "another output folder or replace the tables (--overwrite)")  # fmt: skip
+
+
+def _planned(request: Request, series: TiltSeries, state: SeriesState | None) -> PlannedSeries:
+    options = request.options_for(series.name)
+    facts = {
+        "method": method_of(options).name,
+        "options": options.model_dump(mode="json"),
+        "version": version("napari-tiltalign"),
+    }
+    work = f"{facts['method']}/{_digest({**facts, 'started': request.start is not None})}"
+    start = None
+    if request.start is not None:
+        try:
+            start = start_file(request.start, series.name)
+            facts["start"] = sha256_of(start)
+        except (TiltAlignError, OSError) as error:
+            reason = getattr(error, "problem", str(error))
+            return PlannedSeries(series.name, "nothing to start from", outcome=SeriesOutcome(series.name, reason))
+    fingerprint = work_fingerprint(series, facts)
+    why, kept = _verdict(request, series.name, state, fingerprint)
+    outcome = None
+    if kept and state is not None:
+        record = request.folder.alignment_record(series.name)
+        outcome = SeriesOutcome(series.name, "", record, state.facts, kept)
+    return PlannedSeries(series.name, why, series, fingerprint, work, start, outcome=outcome)
+
+
+def _digest(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _verdict(request: Request, name: str, state: SeriesState | None, fingerprint: str) -> tuple[str, str]:
+    """Say why a series is aligned, or why it is kept."""
+    if state is None:
+        return "new", ""
+    if request.existing is Existing.OVERWRITE:
+        return "to be overwritten", ""
+    if state.failure:
+        return ("was not finished" if state.failure == SeriesState.NOT_FINISHED else "failed before"), ""
+    if not state.is_intact(request.folder.root):
+        return "its files were changed or lost", ""
+    if state.is_by_hand:
+        return "kept", "made by hand, kept (--overwrite replaces it)"
+    if state.fingerprint != fingerprint:
+        return "images, options or version have changed", ""
+    return "kept", "kept from an earlier run"
+
+
+def _crew(placement: Placement, todo: Iterable[PlannedSeries], request: Request) -> tuple[int, int, float]:
+    """Choose how many series are aligned at a time, with how many cores each, and how much memory each may take."""
+    todo = list(todo)
+    if placement.scheduler == "slurm":
+        slurm = placement.slurm
+        return max(1, min(placement.workers or slurm.jobs, len(todo))), slurm.cores, slurm.memory_gb * 1e9
+    if placement.is_remote:
+        return max(1, placement.workers or len(todo)), 0, placement.memory_gb * 1e9
+    cores = available_cpus()
+    limit = placement.memory_gb * 1e9 or machine_memory_bytes()
+    if placement.scheduler == "serial":
+        return 1, cores, limit
+    wanted = min(placement.workers or len(placement.gpus) or cores, len(placement.gpus) or len(todo), len(todo))
+    needs = [_needs(request, one, 1) for one in todo]
+    fitting = [need for need in needs if need <= limit]
+    fits = int(_USABLE_PART_OF_MEMORY * limit // max(fitting, default=limit))
+    workers = max(1, min(wanted, fits))
+    return workers, max(1, cores // workers), limit
+
+
+def _needs(request: Request, planned: PlannedSeries, threads: int) -> float:
+    if planned.series is None:
+        return 0.0
+    options = request.options_for(planned.name)
+    return memory_bytes(method_of(options), planned.series, options, max(1, threads))
+
+
+def _with_memory(request: Request, planned: PlannedSeries, threads: int, limit_bytes: float) -> PlannedSeries:
+    """Estimate the memory of a series that is to be aligned, and refuse it if that is more than there is."""
+    if planned.outcome is not None:
+        return planned
+    needed = _needs(request, planned, threads)
+    outcome = None
+    if limit_bytes and needed > limit_bytes:
+        reason = (
+            f"it needs about {needed / 1e9:.1f} GB of memory, and {limit_bytes / 1e9:.1f} GB may be used; use images "
+            "that are binned more, or a machine or jobs with more memory (--memory-gb, --slurm-memory-gb)"
+        )
+        outcome = SeriesOutcome(planned.name, reason)
+    return PlannedSeries(
+        planned.name,
+        planned.why if outcome is None else "too large for the memory",
+        planned.series,
+        planned.fingerprint,
+        planned.work,
+        planned.start,
+        needed,
+        outcome,
+    )
+
+
+def _estimated_seconds(request: Request, planned: Iterable[PlannedSeries], workers: int) -> float:
+    """Scale the times of the last run in the folder to the sizes of the series that are to be done now."""
+    planned = list(planned)
+    sizes = {one.name: _n_pixels(one.series) for one in planned if one.series is not None}
+    rates = [seconds / sizes[name] for name, seconds in _earlier_seconds(request).items() if name in sizes]
+    todo = [sizes[one.name] for one in planned if one.outcome is None]
+    if not todo:
+        return 0.0
+    return statistics.median(rates) * max(sum(todo) / workers, *todo) if rates else math.nan
+
+
+def _earlier_seconds(request: Request) -> dict[str, float]:
+    """Seconds of every series that the last run with this method has aligned."""
+    try:
+        record = json.loads(request.folder.run_record.read_text(encoding="utf-8"))
+        if record["method"] != method_of(request.options).name:
+            return {}
+        series = record["series"].items()
+        return {name: float(one["seconds"]) for name, one in series if one["result"] == "aligned"}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _n_pixels(series: TiltSeries | None) -> int:
+    if series is None:
+        return 0
+    return series.image_shape_yx[0] * series.image_shape_yx[1] * int(series.included.sum())

@@ -1,0 +1,202 @@
+"""The door to runs over many series."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from types import MappingProxyType
+
+from napari_tiltalign.batch.engine import run_jobs
+from napari_tiltalign.batch.job import SeriesJob, record_failure
+from napari_tiltalign.batch.outcome import SeriesOutcome, Summary, Watcher
+from napari_tiltalign.batch.placement import Placement
+from napari_tiltalign.batch.plan import Existing, Plan, PlannedSeries, Request, make_plan
+from napari_tiltalign.batch.record import RunRecord
+from napari_tiltalign.batch.starts import check_start
+from napari_tiltalign.errors import Cancelled
+from napari_tiltalign.images.compute import check_device
+from napari_tiltalign.io.files import remove_leftovers
+from napari_tiltalign.io.output import remove_tables, write_tables_again
+from napari_tiltalign.io.output_folder import OutputFolder
+from napari_tiltalign.io.run_lock import RunLock
+from napari_tiltalign.io.series_state import SeriesState
+from napari_tiltalign.methods.base import MethodOptions
+from napari_tiltalign.model import Dataset
+
+_NO_OVERRIDES: Mapping[str, MethodOptions] = MappingProxyType({})
+_ANYWHERE = Placement()
+
+
+def align_dataset(
+    dataset: Dataset,
+    options: MethodOptions,
+    directory: Path,
+    *,
+    only: Iterable[str] = (),
+    overrides: Mapping[str, MethodOptions] = _NO_OVERRIDES,
+    existing: Existing = Existing.RESUME,
+    start: Path | None = None,
+    placement: Placement = _ANYWHERE,
+    command: Sequence[str] = (),
+    watcher: Watcher | None = None,
+    lock: RunLock | None = None,
+) -> Summary:
+    """Align the series of a dataset and write the results.
+
+    Where more than one series is to be aligned, that happens in other processes (see `Placement`). A script that calls
+    this must then guard its entry with ``if __name__ == "__main__":``, as for everything that starts processes.
+
+    Parameters
+    ----------
+    dataset
+        What was read.
+    options
+        Options of the method to use.
+    directory
+        Output folder; see `napari_tiltalign.io.output_folder`.
+    only
+        Names of the series to do; all if empty. What the folder has of the others stays in the tables.
+    overrides
+        Series name to options to use for it instead, of the same method.
+    existing
+        What to do with results that are there already.
+    start
+        Alignment file to start from, or a folder of results with one for every series.
+    placement
+        Where the work is done; it does not change the results.
+    command
+        The command that asked for it, for the record.
+    watcher
+        Told how it goes.
+    lock
+        The claim on the folder, if the caller has it already.
+
+    Returns
+    -------
+    Summary
+        What became of every series.
+
+    Raises
+    ------
+    BadInput
+        If another run works in the folder, it holds results that should not be replaced unasked, a name is unknown, or
+        the input would be overwritten.
+    ProgramMissing
+        If a GPU is asked for and there is none, or Slurm is and it is not installed.
+    Cancelled
+        If the watcher or a stop marker asked to stop. What is done is kept.
+    OSError
+        If the disk is full or the folder cannot be written to.
+    """
+    watcher = watcher or Watcher()
+    request = _request(dataset, options, directory, only, overrides, existing, start, placement)
+    with RunLock(request.folder.root) if lock is None else nullcontext(lock) as held:
+        record = RunRecord(request, tuple(command))
+        plan = make_plan(request)
+        watcher.planned(plan)
+        _clean(request.folder, plan)
+        run = _Run(request, plan, held, watcher)
+        try:
+            summary = run.all()
+            failures = {outcome.name: outcome.failure for outcome in summary.failed}
+            write_tables_again(request.folder, dataset, {outcome.name for outcome in summary.aligned}, failures)
+            record.write("finished", summary.outcomes)
+        except BaseException as error:
+            with suppress(OSError):
+                stopped = isinstance(error, (Cancelled, KeyboardInterrupt))
+                record.write("stopped" if stopped else f"broken off: {error}", run.summary().outcomes)
+            raise
+    return summary
+
+
+def plan_dataset(
+    dataset: Dataset,
+    options: MethodOptions,
+    directory: Path,
+    *,
+    only: Iterable[str] = (),
+    overrides: Mapping[str, MethodOptions] = _NO_OVERRIDES,
+    existing: Existing = Existing.RESUME,
+    start: Path | None = None,
+    placement: Placement = _ANYWHERE,
+) -> Plan:
+    """Say what `align_dataset` would do; nothing is written. Parameters and errors are the same."""
+    return make_plan(_request(dataset, options, directory, only, overrides, existing, start, placement))
+
+
+def _request(
+    dataset: Dataset,
+    options: MethodOptions,
+    directory: Path,
+    only: Iterable[str],
+    overrides: Mapping[str, MethodOptions],
+    existing: Existing,
+    start: Path | None,
+    placement: Placement,
+) -> Request:
+    chosen = dataset.only(only) if (only := list(only)) else dataset
+    folder = OutputFolder(directory)
+    if start is not None:
+        check_start(start, directory, len(chosen))
+    folder.check_foreign_files(chosen)
+    if placement.scheduler in ("local", "serial"):
+        check_device(placement.device)
+    return Request(chosen, options, overrides, folder, existing, start, placement)
+
+
+def _clean(folder: OutputFolder, plan: Plan) -> None:
+    """Remove what killed writers have left, and tables that will not be true any more once the work begins."""
+    for place in (folder.root, folder.root / "tilt_series", *folder.root.glob("external/*")):
+        remove_leftovers(place)
+    states = (SeriesState.read(folder.state_file(one.name)) for one in plan.series if not _is_kept(one))
+    if any(state is not None and not state.failure for state in states):
+        remove_tables(folder)
+
+
+def _is_kept(planned: PlannedSeries) -> bool:
+    return planned.outcome is not None and not planned.outcome.failure
+
+
+class _Run:
+    """One run over many series."""
+
+    def __init__(self, request: Request, plan: Plan, lock: RunLock, watcher: Watcher) -> None:
+        self._request = request
+        self._plan = plan
+        self._lock = lock
+        self._watcher = watcher
+        self._outcomes: dict[str, SeriesOutcome] = {}
+
+    def all(self) -> Summary:
+        for planned in self._plan.series:
+            if planned.outcome is not None:
+                if planned.outcome.failure:
+                    record_failure(self._request.folder, planned.name, planned.outcome.failure)
+                self._ended(planned.outcome)
+        jobs = [self._job(planned) for planned in self._plan.to_align]
+        run_jobs(jobs, self._plan, self._request.placement, self._lock, self._watcher, self._ended)
+        return self.summary()
+
+    def summary(self) -> Summary:
+        """What has become of the series so far."""
+        done = (self._outcomes.get(planned.name) for planned in self._plan.series)
+        return Summary(self._request.folder, tuple(outcome for outcome in done if outcome is not None))
+
+    def _ended(self, outcome: SeriesOutcome) -> None:
+        self._outcomes[outcome.name] = outcome
+        self._watcher.ended(outcome)
+
+    def _job(self, planned: PlannedSeries) -> SeriesJob:
+        assert planned.series is not None  # noqa: S101 (what is to be aligned was read)
+        return SeriesJob(
+            planned.series,
+            self._request.options_for(planned.name),
+            self._request.folder,
+            planned.fingerprint,
+            planned.work,
+            self._lock.claim,
+            planned.start,
+            self._plan.threads,
+            self._request.placement.device,
+        )

@@ -1,0 +1,74 @@
+"""Alignments to start from: a file for one series or all of them, or a folder of results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from napari_tiltalign.errors import BadInput, BadTiltSeries
+from napari_tiltalign.io.convert import READABLE, read_alignment
+from napari_tiltalign.io.files import safe_name
+from napari_tiltalign.io.output_folder import OutputFolder
+from napari_tiltalign.model import Alignment, TiltSeries
+
+
+def start_file(path: Path, series_name: str) -> Path:
+    """Return the file that holds the alignment that a series starts from.
+
+    Parameters
+    ----------
+    path
+        That file, or a folder of results: of this program, of RELION, or any with ``NAME.xf`` or ``NAME.aln``.
+    series_name
+        Name of the series.
+
+    Raises
+    ------
+    BadTiltSeries
+        If a folder has nothing for this series.
+    """
+    if not path.is_dir():
+        return path
+    found = next((file for file in _candidates(path, series_name) if file.is_file()), None)
+    if found is None:
+        raise BadTiltSeries(series_name, f"there is no alignment of it in {path} to start from (--start)")
+    return found
+
+
+def _candidates(folder: Path, name: str) -> Iterator[Path]:
+    results, safe = OutputFolder(folder), safe_name(name)
+    yield results.alignment_record(name)
+    yield results.series_star(name)
+    for parent in (folder, folder / safe):
+        yield from (parent / f"{safe}{suffix}" for suffix in (".json", ".star", ".xf", ".aln"))
+
+
+def check_start(path: Path, output: Path, n_series: int) -> None:
+    """Make sure that something can be started from, before anything is done.
+
+    Raises
+    ------
+    BadInput
+        If it does not exist, lies in the output folder, or is a file for one series while there are many.
+    """
+    if not path.exists():
+        raise BadInput(f"{path} does not exist, so nothing can be started from it (--start)")
+    if path.resolve().is_relative_to(output.resolve()):
+        raise BadInput(f"{path} lies in the output folder, where the results that are started from would be replaced; "
+                       "choose another output folder")  # fmt: skip
+    if path.is_file() and path.suffix.lower() not in READABLE:
+        raise BadInput(f"{path} is no alignment that can be read ({', '.join(READABLE)})")
+    if path.is_file() and path.suffix.lower() != ".star" and n_series > 1:
+        raise BadInput(f"{path} is of one series, but {n_series} are to be aligned; give a STAR file that lists them, "
+                       "or a folder of results (--start), or choose one series (--only)")  # fmt: skip
+
+
+def read_start(file: Path, series: TiltSeries) -> Alignment:
+    """Read the alignment that a series starts from.
+
+    Raises
+    ------
+    TiltAlignError
+        If it cannot be read or does not fit the series.
+    """
+    return read_alignment(file, series)
