@@ -67,8 +67,17 @@ def test_empty_plots_tell_no_view(plots):
 
 
 def test_names_of_curves_come_in_their_colours():
-    assert Panel("shift (Å)", "").label == "shift (Å)"
-    assert Panel("shift (Å)", "", ("y", "x")).label.count("<span") == 2
+    assert Panel("shift (Å)", "").legend == ""
+    assert Panel("shift (Å)", "", ("y", "x")).legend.count("<span") == 2
+
+
+def test_plots_of_what_is_not_known_are_left_out(plots):
+    nan, known = np.full(5, np.nan), np.arange(5.0)
+    plots.show_views(TILTS_DEG, np.ones(5, bool), [[Curve(nan, nan)], [Curve(known, nan)]])
+    assert [plot.scene() is not None and plot in plots.ci.items for plot in plots.plots] == [False, True]
+    assert plots.plots[1].getAxis("bottom").label.isVisible()
+    plots.show_views(TILTS_DEG, np.ones(5, bool), [[Curve(known, nan)], [Curve(known, nan)]])
+    assert [plot in plots.ci.items for plot in plots.plots] == [True, True]
 
 
 @pytest.fixture
@@ -103,7 +112,8 @@ def test_a_click_tells_its_cell(residual_map, qtbot):
 def test_curves_of_an_alignment(series, truth):
     n = len(series)
     sd = Uncertainty(np.full(n, 0.1), np.full(n, 0.2), np.full((n, 2), 3.0), np.full(n, 0.01))
-    shift, rotation, tilt, residual = view_curves(series, truth.replace(uncertainty=sd))
+    shift, rotation, tilt, residual, motion = view_curves(series, truth.replace(uncertainty=sd))
+    assert np.isnan(motion[0].values).all()
     np.testing.assert_array_equal(shift[1].values, truth.geometry.shift_yx_angst[:, 1])
     np.testing.assert_array_equal(shift[1].sd, 3.0)
     np.testing.assert_allclose(rotation[0].values, truth.geometry.z_rot_deg)

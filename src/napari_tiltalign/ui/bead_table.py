@@ -16,6 +16,8 @@ GAP = "gap"
 _KEPT = 3
 """Tables of the last alignments are kept, because every layer and widget asks for them; nobody may change them."""
 
+_MARK = 0.1
+
 _BY_ANY_NAME = {int(state): state.name.lower() for state in State}
 
 
@@ -115,9 +117,18 @@ def place_of(alignment: Alignment, track_id: int, tilt: int) -> FloatArray | Non
 
 
 def bead_diameter_px(alignment: Alignment, default_nm: float = 10.0) -> float:
-    """Diameter of the beads in raw pixels, as the method was told; `default_nm` if it was not."""
-    diameter_nm = float(alignment.provenance.options.get("diameter_nm", default_nm))
-    return diameter_nm * 10.0 / alignment.pixel_size_angst
+    """Diameter of what is followed in raw pixels, as the method was told; `default_nm` if it was not.
+
+    Patches are large and have no edge: a tenth of a patch marks its centre.
+    """
+    options = alignment.provenance.options
+    diameter_nm = options.get("patch_size_nm", 0.0) * _MARK if follows_patches(alignment) else default_nm
+    return float(options.get("diameter_nm", diameter_nm)) * 10.0 / alignment.pixel_size_angst
+
+
+def follows_patches(alignment: Alignment) -> bool:
+    """Whether the tracks are those of patches of the images, which have no centre to be put on, and not of gold."""
+    return "patch_size_nm" in alignment.provenance.options
 
 
 def _tracks(alignment: Alignment) -> Tracks:

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import (
     QHeaderView,
     QLabel,
     QPushButton,
+    QScrollArea,
     QSplitter,
     QTabWidget,
     QTreeWidget,
@@ -71,7 +72,11 @@ class InspectWidget(QWidget):
         column.addWidget(self.hint)
         column.addWidget(self.map, 1)
         self.tabs = QTabWidget()
-        self.tabs.addTab(self.plots, "Views")
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+        scroll.setWidget(self.plots)
+        self.tabs.addTab(scroll, "Views")
         self.tabs.addTab(beads, "Beads")
         self.tabs.setTabToolTip(0, "Shift, rotation, tilt and residual of every view; click to go there")
         self.tabs.setTabToolTip(1, "Residual of every bead in every view; click to go there")

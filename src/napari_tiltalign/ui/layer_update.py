@@ -79,13 +79,15 @@ def _rewrite_features(layer: Points, features: pd.DataFrame) -> None:
 
 def _update_vectors(layer: Vectors, data: Any, attributes: dict[str, Any]) -> None:
     colours = attributes["edge_color"]
-    if len(layer.data) == len(data):
+    if len(layer.data) == len(data) and not attributes.get("features"):
         same_colours = isinstance(colours, str)
         changed = [_write(layer.data, data), not same_colours and _write(layer.edge_color, colours)]
         if any(changed):
             layer.refresh()
         return
     layer.data = data
+    if "features" in attributes:
+        layer.features = attributes["features"]
     layer.edge_color = colours
 
 

@@ -16,6 +16,7 @@ from napari_tiltalign.model import Alignment, TiltSeries
 from napari_tiltalign.ui import overlays
 from napari_tiltalign.ui.aligned_stack import AlignedStack
 from napari_tiltalign.ui.bead_table import place_of
+from napari_tiltalign.ui.contrast import FollowingContrast
 from napari_tiltalign.ui.frame import Frame
 from napari_tiltalign.ui.layer_data import DATASET_KEY, METADATA_KEY, display_binning, series_layer
 from napari_tiltalign.ui.layer_update import update_layer
@@ -47,6 +48,7 @@ class Layers:
         self.session = session
         self._stacks: dict[str, LazyStack] = {}
         self._preload = Preload()
+        self._contrast = FollowingContrast()
         self._refreshing = False
         self.frame: Frame | None = None
         self._shown: tuple[TiltSeries, ViewGeometry, bool] | None = None
@@ -182,23 +184,23 @@ class Layers:
 
         Between an edit and its solution the geometry is as it was, so only the beads are touched then.
         """
-        series, alignment = self.session.series, self.session.alignment
-        if series is None or alignment is None:
+        series, candidate = self.session.series, self.session.candidate
+        if series is None or candidate is None:
             self.frame, self._shown = Frame.raw(series) if series else None, None
             self._remove_own(lambda layer: layer.metadata[ROLE_KEY] != "raw")
             self._show_images()
             return
-        before = self._shown
+        alignment, before = candidate.alignment, self._shown
         self._shown = (series, alignment.geometry, self.session.shows_aligned)
         with self.refreshing():
-            if _is_same(before, self._shown) and self.session.candidate and not self.session.candidate.solved:
+            if _is_same(before, self._shown) and not candidate.solved:
                 self._refresh_overlays((overlays.GAPS, overlays.BEADS))
                 return
             self.frame = Frame.aligned(series, alignment) if self.session.shows_aligned else Frame.raw(series)
             self._show_aligned_stack(series, alignment)
-            if alignment.tracks is None:
-                self._remove_own(lambda layer: layer.metadata[ROLE_KEY] in overlays.OF_TRACKS)
-            self._refresh_overlays(overlays.ALL if alignment.tracks is not None else (overlays.AXIS,))
+            roles = overlays.roles_of(candidate)
+            self._remove_own(lambda layer: layer.metadata[ROLE_KEY] in set(overlays.ALL).difference(roles))
+            self._refresh_overlays(roles)
             self._show_images()
         self._show_text()
 
@@ -208,6 +210,11 @@ class Layers:
         for layer, wanted in ((aligned, self.session.shows_aligned), (raw, not self.session.shows_aligned)):
             if layer is not None and layer.visible != wanted:
                 layer.visible = wanted
+        self._follow_contrast()
+
+    def _follow_contrast(self) -> None:
+        shown = self.layer(ALIGNED) if self.session.shows_aligned else self.raw_layer()
+        self._contrast.follow(shown, self.current_rank())
 
     def _show_aligned_stack(self, series: TiltSeries, alignment: Alignment) -> None:
         layer, raw = self.layer(ALIGNED), self.raw_layer()
@@ -325,6 +332,7 @@ class Layers:
             rank = int(self.frame.rank[series.index_of(self.session.view)])
             if rank != self.current_rank():
                 self.viewer.dims.set_current_step(0, rank)
+        self._follow_contrast()
         self._show_text()
         self._bring_into_sight()
 

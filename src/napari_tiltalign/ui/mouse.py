@@ -14,7 +14,7 @@ from napari.layers import Layer, Points
 from napari.layers.base import ActionType
 
 from napari_tiltalign.ui import actions, overlays
-from napari_tiltalign.ui.bead_table import gaps
+from napari_tiltalign.ui.bead_table import follows_patches, gaps
 from napari_tiltalign.ui.centring import bead_at, centred
 from napari_tiltalign.ui.edits import EditRefused
 from napari_tiltalign.ui.keys import bind_keys
@@ -139,8 +139,10 @@ class Mouse:
 
     def _centred(self, tilt_id: str, position: Any, bead: int | None = None) -> Any:
         centre = centred(self._layers, tilt_id, position, bead)
+        alignment = self._session.alignment
         if centre is None:
-            self._session.told.emit("no free gold was found here: the bead is where you put it")
+            if alignment is not None and not follows_patches(alignment):
+                self._session.told.emit("no free gold was found here: the bead is where you put it")
             return position
         return centre
 

@@ -13,15 +13,16 @@ from napari_tiltalign.model import Alignment, TiltSeries
 from napari_tiltalign.ui.bead_table import bead_diameter_px, gaps, used_beads
 from napari_tiltalign.ui.frame import Frame
 from napari_tiltalign.ui.layer_data import LayerData, placement
+from napari_tiltalign.ui.motion_overlay import MOTION, motion_overlay
+from napari_tiltalign.ui.work import Candidate
 
 BEADS, GAPS, PATHS, RESIDUALS, AXIS = "beads", "gaps", "bead paths", "residuals", "tilt axis"
 """Names of the layers."""
 
-OF_TRACKS = frozenset({BEADS, GAPS, PATHS, RESIDUALS})
-"""Those that an alignment without tracks does not have."""
-
-ALL = (AXIS, PATHS, RESIDUALS, GAPS, BEADS)
+ALL = (AXIS, PATHS, MOTION, RESIDUALS, GAPS, BEADS)
 """All of them, the lowest first."""
+
+_OF_TRACKS = frozenset({BEADS, GAPS, PATHS, RESIDUALS})
 
 RESIDUAL_COLOURS = Colormap(
     [[0.10, 0.85, 0.95], [1.0, 0.90, 0.20], [1.0, 0.15, 0.25]], name="residual", controls=[0.0, 0.5, 1.0]
@@ -52,6 +53,18 @@ def residual_colours(residual_px: FloatArray) -> FloatArray:
     return colours
 
 
+def roles_of(candidate: Candidate) -> tuple[str, ...]:
+    """Layers that an alignment has: those of tracks and of local motion only where there are any.
+
+    The layer of local motion stays, empty, while it is looked for again.
+    """
+    alignment = candidate.alignment
+    lacking = set() if alignment.tracks is not None else set(_OF_TRACKS)
+    if alignment.local_motion is None and not candidate.motion_due:
+        lacking.add(MOTION)
+    return tuple(role for role in ALL if role not in lacking)
+
+
 def overlay(role: str, series: TiltSeries, alignment: Alignment, frame: Frame, selected: int | None) -> LayerData:
     """Return the layer of one of `ALL`."""
     match role:
@@ -63,6 +76,8 @@ def overlay(role: str, series: TiltSeries, alignment: Alignment, frame: Frame, s
             return paths_overlay(series, alignment, frame)
         case "residuals":
             return residuals_overlay(series, alignment, frame)
+        case "local motion":
+            return motion_overlay(series, alignment, frame)
         case "tilt axis":
             return axis_overlay(series, alignment, frame)
         case _:

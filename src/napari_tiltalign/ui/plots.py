@@ -5,20 +5,23 @@ They know nothing of the session: they are given arrays, and tell what was click
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
 from numpy.typing import NDArray
-from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
+from qtpy.QtCore import QSize, Qt, Signal  # type: ignore[attr-defined]
 
 from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.ui.overlays import residual_colours
 
 COLOURS = ("#3f9bff", "#f2913d")
 """Of the first and the second curve of a plot: told apart on dark and light, and by colour-blind people."""
+
+LEAST_HEIGHT_PX = 92
+"""Of one plot."""
 
 _HERE_COLOUR = "#e8467c"
 _GREY = "#888888"
@@ -59,10 +62,10 @@ class Panel:
     curves: tuple[str, ...] = ()
 
     @property
-    def label(self) -> str:
-        """Rich text beside the axis: the title, and the curves' names in their colours."""
+    def legend(self) -> str:
+        """Rich text in the corner: the curves' names in their colours."""
         names = (f'<span style="color: {c}">{name}</span>' for c, name in zip(COLOURS, self.curves, strict=False))
-        return " ".join([self.title, *names])
+        return "&nbsp; ".join(names)
 
 
 class ViewPlots(pg.GraphicsLayoutWidget):  # type: ignore[misc]
@@ -85,12 +88,16 @@ class ViewPlots(pg.GraphicsLayoutWidget):  # type: ignore[misc]
         super().__init__()
         self.setBackground(None)
         self._tilt_deg: FloatArray = np.empty(0)
+        self._arranged: tuple[int, ...] = ()
         self.plots: list[Any] = []
         self.marks: list[Any] = []
         for row, panel in enumerate(panels):
             plot = self.addPlot(row=row, col=0)
             plot.setToolTip(f"{panel.meaning}. Click to see the view")
-            plot.setLabel("left", panel.label)
+            plot.setLabel("left", panel.title)
+            legend = pg.LabelItem(panel.legend, size="9pt")
+            legend.setParentItem(plot.vb)
+            legend.anchor(itemPos=(1, 0), parentPos=(1, 0), offset=(-4, -2))
             plot.getAxis("left").setWidth(58)
             plot.getAxis("left").enableAutoSIPrefix(False)
             plot.getAxis("bottom").setTickSpacing(major=20, minor=10)
@@ -98,11 +105,31 @@ class ViewPlots(pg.GraphicsLayoutWidget):  # type: ignore[misc]
             plot.showGrid(x=True, y=True, alpha=0.15)
             if self.plots:
                 plot.setXLink(self.plots[0])
-            plot.getAxis("bottom").setStyle(showValues=row == len(panels) - 1)
             self.marks.append(pg.InfiniteLine(angle=90, pen=pg.mkPen(_HERE_COLOUR, width=1.5)))
             self.plots.append(plot)
-        self.plots[-1].setLabel("bottom", "nominal tilt (°)")
+        self._arrange(range(len(panels)))
         self.scene().sigMouseClicked.connect(self._on_click)
+
+    def sizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
+        """Leave most of the window to the images."""
+        return QSize(360, 400)
+
+    def _arrange(self, wanted: Iterable[int]) -> None:
+        """Show some of the plots, one below the other, with the tilts below the last."""
+        wanted = tuple(wanted)
+        if wanted == self._arranged:
+            return
+        self._arranged = wanted
+        for plot in self.plots:
+            if plot in self.ci.items:
+                self.ci.removeItem(plot)
+        for row, number in enumerate(wanted):
+            axis = self.plots[number].getAxis("bottom")
+            self.addItem(self.plots[number], row=row, col=0)
+            axis.setStyle(showValues=number == wanted[-1])
+            axis.setLabel("nominal tilt (°)" if number == wanted[-1] else None)
+            axis.showLabel(number == wanted[-1])
+        self.setMinimumHeight(LEAST_HEIGHT_PX * len(wanted))
 
     def set_text_colour(self, colour: str) -> None:
         """Draw axes and texts in a colour that is seen on the background."""
@@ -131,6 +158,7 @@ class ViewPlots(pg.GraphicsLayoutWidget):  # type: ignore[misc]
         """
         self._tilt_deg = np.asarray(tilt_deg, dtype=np.float64)
         order = np.argsort(self._tilt_deg, kind="stable")
+        self._arrange(number for number, drawn in enumerate(curves) if _is_known(drawn, others, number))
         for number, plot in enumerate(self.plots):
             plot.clear()
             plot.addItem(self.marks[number], ignoreBounds=True)
@@ -162,11 +190,17 @@ class ViewPlots(pg.GraphicsLayoutWidget):  # type: ignore[misc]
         return int(np.argmin(np.abs(self._tilt_deg - tilt_deg))) if self._tilt_deg.size else None
 
     def _on_click(self, event: Any) -> None:
-        for plot in self.plots:
+        for plot in (self.plots[number] for number in self._arranged):
             if plot.sceneBoundingRect().contains(event.scenePos()):
                 index = self.view_at(plot.vb.mapSceneToView(event.scenePos()).x())
                 if index is not None:
                     self.view_clicked.emit(index)
+
+
+def _is_known(drawn: Sequence[Curve], others: Sequence[Sequence[Sequence[Curve]]], number: int) -> bool:
+    """Whether there is anything to draw in a panel."""
+    every = [*drawn, *(curve for other in others for curve in other[number])]
+    return any(np.isfinite(curve.values).any() for curve in every)
 
 
 class ResidualMap(pg.GraphicsLayoutWidget):  # type: ignore[misc]
@@ -199,6 +233,10 @@ class ResidualMap(pg.GraphicsLayoutWidget):  # type: ignore[misc]
             self.plot.addItem(mark, ignoreBounds=True)
             mark.setVisible(False)
         self.scene().sigMouseClicked.connect(self._on_click)
+
+    def sizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
+        """Leave most of the window to the images."""
+        return QSize(360, 400)
 
     def set_text_colour(self, colour: str) -> None:
         """Draw axes and texts in a colour that is seen on the background."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.model import Alignment, TiltSeries
 from napari_tiltalign.quality.views import view_residual_px
+from napari_tiltalign.ui.motion_overlay import motion_rms_px
 from napari_tiltalign.ui.plots import Curve, Panel
 
 PANELS = (
@@ -21,8 +22,9 @@ PANELS = (
         "Distance between measured and predicted beads of every view, rms, pixels: as fitted, and when left out",
         ("fit", "left out"),
     ),
+    Panel("motion (px)", "Local motion: how far the beads move against a rigid specimen in every view, rms, pixels"),
 )
-"""The plots, from the top."""
+"""The plots, from the top; one in which nothing is known is left out."""
 
 
 def view_curves(series: TiltSeries, alignment: Alignment) -> list[list[Curve]]:
@@ -35,6 +37,7 @@ def view_curves(series: TiltSeries, alignment: Alignment) -> list[list[Curve]]:
         [Curve(_near_median_deg(geometry.z_rot_deg), unknown if sd is None else sd.z_rot_deg)],
         [Curve(geometry.y_tilt_deg - series.nominal_tilt_deg, unknown if sd is None else sd.y_tilt_deg)],
         [Curve(view_residual_px(alignment), unknown), Curve(view_residual_px(alignment, left_out=True), unknown)],
+        [Curve(motion_rms_px(alignment), unknown)],
     ]
 
 

@@ -1,0 +1,71 @@
+"""Local motion over the images: vectors where it is known, none where it is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_tiltalign.model import LocalMotion
+from napari_tiltalign.ui.bead_table import predicted_yx_px
+from napari_tiltalign.ui.frame import Frame
+from napari_tiltalign.ui.motion_overlay import motion_overlay, motion_rms_px
+from napari_tiltalign.ui.overlays import roles_of
+from napari_tiltalign.ui.work import Candidate
+
+SHIFT_PX = (2.0, -1.0)
+"""What image 5 sees of the motion, everywhere."""
+
+
+@pytest.fixture
+def moving(truth):
+    """The exact alignment with a motion that one image sees as a shift."""
+    common = np.zeros((len(truth), 2, 4))
+    common[5, :, 0] = np.array(SHIFT_PX) * truth.pixel_size_angst
+    motion = LocalMotion(
+        reference_tilt_id=truth.tilt_ids[0],
+        support_zyx_angst=truth.tracks.points_zyx_angst,
+        coefficients_yx_angst=np.zeros((len(truth), truth.tracks.n_tracks, 2)),
+        common_yx=common,
+        length_angst=500.0,
+        time_steps=5.0,
+        amplitude_angst=10.0,
+        left_out_rms_px=0.1,
+        rigid_left_out_rms_px=0.5,
+    )
+    return truth.replace(local_motion=motion)
+
+
+def test_vectors_show_what_moves(series, moving):
+    frame = Frame.raw(series)
+    data, attributes, kind = motion_overlay(series, moving, frame)
+    assert kind == "vectors"
+    here = data[:, 0, 0] == frame.rank[5]
+    assert here.sum() > 10
+    np.testing.assert_allclose(data[here, 1, 1:], np.broadcast_to(SHIFT_PX, (here.sum(), 2)), atol=1e-9)
+    np.testing.assert_allclose(data[~here, 1], 0.0, atol=1e-9)
+    np.testing.assert_allclose(attributes["features"]["motion_px"][here], np.hypot(*SHIFT_PX))
+    inside = (data[:, 0, 1:] >= 0) & (data[:, 0, 1:] <= np.array(series.image_shape_yx) - 1)
+    assert inside.all()
+
+
+def test_its_size_is_told_for_every_view(moving, truth):
+    expected = np.zeros(len(moving))
+    expected[5] = np.hypot(*SHIFT_PX)
+    np.testing.assert_allclose(motion_rms_px(moving), expected, atol=1e-9)
+    assert np.isnan(motion_rms_px(truth)).all()
+
+
+def test_beads_are_predicted_where_they_have_moved_to(moving, truth):
+    moved = predicted_yx_px(moving) - predicted_yx_px(truth)
+    np.testing.assert_allclose(moved[5], np.broadcast_to(SHIFT_PX, moved[5].shape), atol=1e-9)
+    np.testing.assert_allclose(np.delete(moved, 5, axis=0), 0.0, atol=1e-9)
+
+
+def test_the_layer_is_there_while_the_motion_is_or_is_looked_for(series, moving, truth):
+    assert "local motion" in roles_of(Candidate(moving))
+    assert "local motion" in roles_of(Candidate(truth, motion_due=True))
+    assert "local motion" not in roles_of(Candidate(truth))
+    assert "beads" not in roles_of(Candidate(truth.replace(tracks=None)))
+    assert "tilt axis" in roles_of(Candidate(truth.replace(tracks=None)))
+    data, _, _ = motion_overlay(series, truth, Frame.raw(series))
+    assert len(data) == 0
