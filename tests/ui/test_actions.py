@@ -204,7 +204,7 @@ def test_an_edit_is_seen_at_once(dataset, truth):
     viewer = ViewerModel()
     layers = layers_of(viewer)
     session = layers.session
-    session._background = lambda work, done, failed: done(work())
+    session.solving.background = lambda work, done, failed: done(work())
     session.open(Dataset(dataset.series))
     session.do(AddAlignment("exact", curated(truth)))
     started = time.process_time()

@@ -36,8 +36,8 @@ def widget(qtbot, dataset, alignment):
     """The widget on a viewer without a window; editing keeps the geometry."""
     viewer = ViewerModel()
     session = layers_of(viewer).session
-    session._resolve = lambda alignment, tracks: alignment.replace(tracks=tracks)
-    session._background = lambda work, done, failed: done(work())
+    session.solving.resolve = lambda alignment, tracks: alignment.replace(tracks=tracks)
+    session.solving.background = lambda work, done, failed: done(work())
     session.open(dataset)
     session.do(AddAlignment("exact", alignment))
     widget = CurateWidget(viewer)

@@ -123,7 +123,7 @@ def test_the_tilt_axis_is_upright_in_the_aligned_frame(aligned):
 
 
 def test_an_edit_moves_its_ring_and_leaves_the_others(aligned, monkeypatch):
-    monkeypatch.setattr(aligned.session._solving, "_resolve", lambda alignment, tracks: alignment.replace(tracks=tracks))
+    monkeypatch.setattr(aligned.session.solving, "resolve", lambda alignment, tracks: alignment.replace(tracks=tracks))
     before = aligned.beads.data.copy()
     arguments = {"track_id": 2, "tilt_id": "view_04", "position_yx_px": (11.0, 12.0)}
     aligned.session.do(EditTracks("place", arguments))
@@ -136,7 +136,7 @@ def test_an_edit_moves_its_ring_and_leaves_the_others(aligned, monkeypatch):
 
 
 def test_a_gap_is_drawn_where_the_bead_is_predicted(aligned, monkeypatch):
-    monkeypatch.setattr(aligned.session._solving, "_resolve", lambda alignment, tracks: alignment.replace(tracks=tracks))
+    monkeypatch.setattr(aligned.session.solving, "resolve", lambda alignment, tracks: alignment.replace(tracks=tracks))
     assert len(aligned.layer(overlays.GAPS).data) == 0
     before = len(aligned.beads.data)
     aligned.session.do(EditTracks("remove", {"track_id": 2, "tilt_id": "view_04"}))

@@ -29,8 +29,8 @@ def viewer() -> ViewerModel:
 def layers(viewer, dataset, truth) -> Layers:
     """Layers of the exact alignment; editing keeps the geometry."""
     layers = layers_of(viewer)
-    layers.session._resolve = lambda alignment, tracks: alignment.replace(tracks=tracks)
-    layers.session._background = lambda work, done, failed: done(work())
+    layers.session.solving.resolve = lambda alignment, tracks: alignment.replace(tracks=tracks)
+    layers.session.solving.background = lambda work, done, failed: done(work())
     layers.session.open(dataset)
     named = truth.replace(provenance=Provenance("fiducial", {"diameter_nm": DIAMETER_NM}))
     layers.session.do(AddAlignment("exact", named))

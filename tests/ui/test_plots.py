@@ -114,6 +114,7 @@ def test_curves_of_an_alignment(series, truth):
     sd = Uncertainty(np.full(n, 0.1), np.full(n, 0.2), np.full((n, 2), 3.0), np.full(n, 0.01))
     shift, rotation, tilt, residual, motion = view_curves(series, truth.replace(uncertainty=sd))
     assert np.isnan(motion[0].values).all()
+    assert len(PANELS) == 5
     np.testing.assert_array_equal(shift[1].values, truth.geometry.shift_yx_angst[:, 1])
     np.testing.assert_array_equal(shift[1].sd, 3.0)
     np.testing.assert_allclose(rotation[0].values, truth.geometry.z_rot_deg)
@@ -121,7 +122,6 @@ def test_curves_of_an_alignment(series, truth):
     np.testing.assert_allclose(tilt[0].values, 0.0, atol=1e-12)
     np.testing.assert_array_equal(residual[0].values, 0.0)
     assert np.isnan(residual[1].values).all(), "nothing was left out"
-    assert len(PANELS) == 4
     assert all(np.isnan(panel[0].sd).all() for panel in view_curves(series, truth)), "no error bars without estimates"
 
 

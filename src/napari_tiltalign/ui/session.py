@@ -61,6 +61,8 @@ class Session:
         Where results of this dataset are kept; None if none was chosen yet.
     examined
         Beads (track id, tilt id) the user has been led to, the last at the end; forgotten with the series.
+    solving
+        Works out what follows from edits.
     told, warned
         A message for the user: in passing, or one that should not be missed.
     """
@@ -86,7 +88,7 @@ class Session:
         restore: Callable[[Dataset, TiltSeries], Work] = nothing_saved,
         find_motion: FindMotion = estimate_local_motion,
     ) -> None:
-        self._solving = Solving(background, self._take, resolve, find_motion)
+        self.solving = Solving(background, self._take, resolve, find_motion)
         self._restore = restore
         self._forget_dataset()
 
@@ -326,12 +328,12 @@ class Session:
     def _solve(self) -> None:
         """Solve the alignment in use if its tracks were edited."""
         if self.candidate is not None:
-            self._solving.solve(self._name, self.candidate)
+            self.solving.solve(self._name, self.candidate)
 
     def find_motion(self) -> None:
         """Look for local motion again if edits have dropped it; for when the user pauses."""
         if self.series is not None and self.candidate is not None:
-            self._solving.find_motion(self.series, self.candidate)
+            self.solving.find_motion(self.series, self.candidate)
 
     def _take(self, name: str, asked: Candidate, answer: Candidate) -> None:
         """Take over an answer, unless the work has gone on meanwhile."""

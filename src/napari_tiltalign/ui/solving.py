@@ -47,9 +47,9 @@ class Solving:
     """
 
     def __init__(self, background: Background, take: Take, resolve: Resolve, find_motion: FindMotion) -> None:
-        self._background = background
+        self.background = background
         self._take = take
-        self._resolve = resolve
+        self.resolve = resolve
         self._find_motion = find_motion
         self._solves = False
         self._looks = False
@@ -67,8 +67,8 @@ class Solving:
             self._solves = False
             self._take(name, candidate, result)
 
-        self._background(
-            lambda: self._resolve(alignment, tracks),
+        self.background(
+            lambda: self.resolve(alignment, tracks),
             lambda result: answer(candidate.as_solved(result)),
             lambda error: answer(candidate.as_unsolvable(str(error))),
         )
@@ -83,7 +83,7 @@ class Solving:
             self._looks = False
             self._take(series.name, candidate, result)
 
-        self._background(
+        self.background(
             lambda: self._find_motion(candidate.alignment, series),
             lambda result: answer(candidate.with_motion(result)),
             lambda error: answer(candidate.with_motion(candidate.alignment)),
