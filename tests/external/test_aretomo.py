@@ -35,7 +35,7 @@ IN3 = "-InPrefix ./series -InSuffix .mrc -OutDir ./out/ -TmpDir ./ -Cmd 1 -Seria
         (
             "2",
             1.35,
-            AreTomo(tilt_angle_offset="measure", gpus="0,2", extra_arguments="-Bft 200"),
+            AreTomo(tilt_angle_offset="measure", aretomo_gpus="0,2", extra_arguments="-Bft 200"),
             f"{IN} -AlignZ 2222 -VolZ 0 -TiltAxis 85 1 -TiltCor 1 {END} -Gpu 0 2 -Bft 200",
         ),
         (
@@ -87,13 +87,13 @@ def test_angles_are_sorted_and_have_their_rank_by_dose() -> None:
     [("", ()), ("0", (("0",),)), ("0:1:2", (("0",), ("1",), ("2",))), ("0,1:2, 3", (("0", "1"), ("2", "3")))],
 )
 def test_gpus(text: str, groups: tuple[tuple[str, ...], ...]) -> None:
-    assert AreTomo(gpus=text).gpu_groups == groups
+    assert AreTomo(aretomo_gpus=text).gpu_groups == groups
 
 
 @pytest.mark.parametrize("text", ["0 1", "-1", "0;rm", "a", "0:", ",", "0::1", "²"])
 def test_gpus_that_make_no_sense(text: str) -> None:
     with pytest.raises(ValidationError, match="GPUs are numbers"):
-        AreTomo(gpus=text)
+        AreTomo(aretomo_gpus=text)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_which_one_it_is(programs: Programs, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_each_gpu_works_on_one_series_at_a_time(programs: Programs) -> None:
-    groups = AreTomo(gpus="90:91").gpu_groups
+    groups = AreTomo(aretomo_gpus="90:91").gpu_groups
     busy, most, held = 0, 0, []
     lock = threading.Lock()
 

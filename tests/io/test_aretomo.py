@@ -12,6 +12,7 @@ from napari_tiltalign.errors import BadInput, BadTiltSeries
 from napari_tiltalign.io.aln_text import read_aln_file
 from napari_tiltalign.io.aretomo import read_aretomo, write_aretomo
 from napari_tiltalign.io.bare_series import bare_series_of_aln
+from napari_tiltalign.io.record import parse_record, record_text
 
 NOMINAL = np.array([0.0, -3.0, 3.0, -6.0, 6.0, -9.0, 9.0])
 """In the order of acquisition, which is the order of the stack."""
@@ -160,24 +161,77 @@ def test_trimmed_files_are_refused(shared_data: Path, name: str) -> None:
         read_aln_file(shared_data / "formats" / "aretomo" / f"{name}.aln")
 
 
-def test_local_alignment_is_kept_apart_and_flagged(shared_data: Path) -> None:
-    """Fault 58: RELION reads these rows as images."""
+def test_real_local_alignment_becomes_motion_of_the_specimen(shared_data: Path) -> None:
+    """Fault 58: RELION reads these rows as images. Every patch moves as AreTomo says, as seen from the reference."""
     import alnfile
 
     path = shared_data / "formats" / "aretomo" / "global_and_local.aln"
     file = read_aln_file(path)
-    theirs = alnfile.read(path, "local").to_numpy()
-    assert file.local == pytest.approx(theirs)
+    assert file.local == pytest.approx(alnfile.read(path, "local").to_numpy())
     nominal = np.concatenate([file.dark_tilt_deg, file.tilt_deg - 12.3])
-    alignment = read_aretomo(path, make_series(nominal, (4096, 4096)))
-    (flag,) = alignment.flags
-    assert flag.name == "import_incomplete"
-    rms = np.sqrt((theirs[:, 4:6] ** 2).sum(axis=1).mean())
-    assert f"16 patches, {rms:.3g} px rms" in flag.detail
+    pixel = 2.0
+    series = make_series(nominal, (4096, 4096), pixel)
+    alignment = read_aretomo(path, series)
+    motion = alignment.local_motion
+    assert motion is not None
+    assert alignment.flags == ()
     assert alignment.details["aretomo"]["AlphaOffset"] == 12.3
     assert alignment.included.sum() == 37
+    centre = alignment.geometry.shift_yx_angst
+    for line in range(37):
+        image = 14 + line  # after the dark ones
+        theirs = file.local[file.local[:, 0] == line]
+        seen = alignment.geometry.take([image]).project(motion.support_zyx_angst)[0] - centre[image]
+        seen = seen + motion.displacement_yx_angst(motion.support_zyx_angst, image)
+        good = theirs[:, 6] > 0
+        expected = (theirs[:, [3, 2]] + theirs[:, [5, 4]]) * pixel  # where AreTomo sees the patch
+        assert seen[good] == pytest.approx(expected[good], abs=1.0), "within half a pixel: places have rounded tilts"
+    reference = series.index_of(motion.reference_tilt_id)
+    assert motion.displacement_yx_angst(motion.support_zyx_angst, reference) == pytest.approx(
+        np.zeros((16, 2)), abs=1e-6
+    )
+    assert (motion.coefficients_yx_angst[:14] == 0).all(), "dark images have no motion"
     with pytest.raises(BadInput, match="give the tilt series too"):
         bare_series_of_aln(path, 1.0, None)
+
+
+def test_motion_of_known_patches(tmp_path: Path) -> None:
+    """Nine points of a specimen, seen where the projection model says plus a displacement, come back."""
+    random = np.random.default_rng(5)
+    tilts, turn = np.array([-40.0, -20.0, 0.0, 20.0, 40.0]), np.deg2rad(30.0)
+    x, y = (grid.ravel() for grid in np.meshgrid([-200.0, 0.0, 200.0], [-150.0, 0.0, 150.0]))
+    z, moved = random.uniform(-50, 50, 9), random.normal(0, 3, (5, 9, 2))
+    moved[2] = 0
+    rows = []
+    for t, tilt in enumerate(np.deg2rad(tilts)):
+        u, v = x * np.cos(tilt) + z * np.sin(tilt), y
+        places = np.column_stack([u * np.cos(turn) - v * np.sin(turn), u * np.sin(turn) + v * np.cos(turn)])
+        rows += [(t, p, *places[p], *moved[t, p], float((t, p) != (4, 3))) for p in range(9)]
+    lines = ["# RawSize = 640 512 5", "# NumPatches = 9"]
+    lines += [f"{k} 30.0 1.0 0 0 1 1 1 0 {tilt}" for k, tilt in enumerate(tilts)]
+    lines += ["# Local Alignment", *(" ".join(f"{value:.6f}" for value in row) for row in rows)]
+    (tmp_path / "TS.aln").write_text("\n".join(lines) + "\n")
+    motion = read_aretomo(tmp_path / "TS.aln", make_series(tilts, (512, 640), 2.0)).local_motion
+    assert motion is not None
+    assert motion.support_zyx_angst == pytest.approx(2.0 * np.column_stack([z, y, x]), abs=1e-3)
+    found = np.stack([motion.displacement_yx_angst(motion.support_zyx_angst, t) for t in range(5)])
+    difference = np.abs(found - 2.0 * moved[:, :, ::-1])
+    difference[4, 3] = 0  # a patch that AreTomo marks as bad in one image follows its neighbours there
+    assert difference.max() < 1e-3
+    again = parse_record(record_text(read_aretomo(tmp_path / "TS.aln", make_series(tilts, (512, 640), 2.0))), "it")
+    assert again.local_motion is not None
+    assert np.isnan(again.local_motion.left_out_rms_px)
+
+
+@pytest.mark.parametrize("change", ["three patches", "a patch is missing"])
+def test_local_alignment_that_cannot_be_used_is_flagged(tmp_path: Path, change: str) -> None:
+    n = 3 if change == "three patches" else 9
+    rows = [(t, p, 100.0 * (p % 3), 100.0 * (p // 3), 3.0, 4.0, 1.0) for t in range(7) for p in range(n)]
+    text = "# Local Alignment\n" + "".join(" ".join(map(str, row)) + "\n" for row in rows[: len(rows) - (n == 9)])
+    (tmp_path / "TS.aln").write_text(aln(by_tilt(STACK)) + text)
+    alignment = read_aretomo(tmp_path / "TS.aln", make_series(NOMINAL))
+    assert alignment.local_motion is None
+    assert f"local alignment of {n} patches, 5 px rms, is left out" in alignment.flags[0].detail
 
 
 def test_beta_offset_is_flagged(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class AreTomo(ExternalOptions):
             description="Views darker than this part of the one at zero tilt are dropped (-DarkTol)",
         ),
     ] = 0.7
-    gpus: Annotated[
+    aretomo_gpus: Annotated[
         str,
         Field(
             description="GPUs by number: 0 or 0,1 for all of these to work on a series; 0:1:2 for one series on each "
@@ -61,7 +61,7 @@ class AreTomo(ExternalOptions):
         ),
     ] = ""
 
-    @field_validator("gpus")
+    @field_validator("aretomo_gpus")
     @classmethod
     def _numbers_only(cls, text: str) -> str:
         """Refuse what is no list of numbers, so that nothing else can slip into the command."""
@@ -73,4 +73,4 @@ class AreTomo(ExternalOptions):
     @property
     def gpu_groups(self) -> tuple[tuple[str, ...], ...]:
         """The groups of GPUs, each for one series at a time; none if the choice is AreTomo's."""
-        return tuple(tuple(group.split(",")) for group in self.gpus.split(":")) if self.gpus else ()
+        return tuple(tuple(group.split(",")) for group in self.aretomo_gpus.split(":")) if self.aretomo_gpus else ()

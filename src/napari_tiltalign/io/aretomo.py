@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from napari_tiltalign.errors import BadInput, BadTiltSeries
 from napari_tiltalign.geometry import FloatArray, ViewGeometry
 from napari_tiltalign.io.aln_text import AlnFile, aln_text, read_aln_file
+from napari_tiltalign.io.aretomo_local import local_motion_of
 from napari_tiltalign.io.edge_centre import HalfPixel, from_edge_centre_px
 from napari_tiltalign.io.files import write_atomic
 from napari_tiltalign.io.losses import Loss, geometry_loss, unwritten_losses
 from napari_tiltalign.io.row_order import tilts_of_lines
-from napari_tiltalign.model import Alignment, Flag, Provenance, TiltSeries
+from napari_tiltalign.model import Alignment, Flag, LocalMotion, Provenance, TiltSeries
 from napari_tiltalign.model.interpolation import interpolate_geometry
 
 _SAME_ANGLE_DEG = 0.02  # AreTomo writes two decimals
@@ -31,7 +32,7 @@ def read_aretomo(aln_path: str | os.PathLike[str], series: TiltSeries, *, half_p
     """Read AreTomo's alignment of a series.
 
     Lines are matched to images by tilt angle and order, with SEC as a hint only. Images that AreTomo dropped as dark
-    get an interpolated geometry and are marked as not included.
+    get an interpolated geometry and are marked as not included. Local alignment becomes motion of the specimen.
 
     Parameters
     ----------
@@ -60,6 +61,7 @@ def read_aretomo(aln_path: str | os.PathLike[str], series: TiltSeries, *, half_p
         aligned,
         series.nominal_tilt_deg,
     )
+    motion = local_motion_of(file, position, series.tilt_ids, series.pixel_size_angst)
     dropped = f"dropped by AreTomo ({file.path.name})"
     reasons = (t.reason if seen or not t.included else dropped for t, seen in zip(series.tilts, aligned, strict=True))
     return Alignment(
@@ -70,8 +72,9 @@ def read_aretomo(aln_path: str | os.PathLike[str], series: TiltSeries, *, half_p
         image_shape_yx=series.image_shape_yx,
         included=series.included & aligned,
         reasons=tuple(reasons),
+        local_motion=motion,
         details={"aretomo": dict(file.headers)} if file.headers else {},
-        flags=tuple(_flags(file)),
+        flags=tuple(_flags(file, motion)),
         provenance=Provenance(
             "AreTomo .aln", {"file": file.path.name, "half_pixel": half_pixel}, version("napari-tiltalign")
         ),
@@ -152,8 +155,8 @@ def _scattered(geometry: ViewGeometry, position: NDArray[np.intp], n: int) -> Vi
     return geometry.take(line)
 
 
-def _flags(file: AlnFile) -> Iterable[Flag]:
-    if file.local.size:
+def _flags(file: AlnFile, motion: LocalMotion | None) -> Iterable[Flag]:
+    if file.local.size and motion is None:
         rms_px = float(np.sqrt((file.local[:, 4:6] ** 2).sum(axis=1).mean()))
         detail = f"local alignment of {len(np.unique(file.local[:, 1]))} patches, {rms_px:.3g} px rms, is left out"
         yield Flag("import_incomplete", detail)

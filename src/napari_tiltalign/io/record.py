@@ -80,8 +80,8 @@ class _LocalMotion(_Strict):
     length_angst: float
     time_steps: float
     amplitude_angst: float
-    left_out_rms_px: float
-    rigid_left_out_rms_px: float
+    left_out_rms_px: MaybeNumber
+    rigid_left_out_rms_px: MaybeNumber
 
 
 class _Flag(_Strict):
@@ -234,7 +234,7 @@ def _alignment(record: _Record) -> Alignment:
         unit_magnification_geometry=None if unit is None else ViewGeometry(**_arrays(unit)),
         uncertainty=None if record.uncertainty is None else Uncertainty(**_arrays(record.uncertainty)),
         tracks=None if record.tracks is None else Tracks(tilt_ids, **_arrays(record.tracks)),
-        local_motion=None if motion is None else LocalMotion(**motion.model_dump()),
+        local_motion=None if motion is None else LocalMotion(**_numbers(motion)),
         statistics={name: math.nan if value is None else value for name, value in record.statistics.items()},
         details=record.details,
         flags=tuple(Flag(flag.name, flag.detail, tuple(flag.tilt_ids)) for flag in record.flags),
@@ -244,6 +244,10 @@ def _alignment(record: _Record) -> Alignment:
 
 def _arrays(stored: BaseModel) -> dict[str, NDArray[Any]]:
     return {name: _array(name, getattr(stored, name)) for name in type(stored).model_fields}
+
+
+def _numbers(motion: _LocalMotion) -> dict[str, Any]:
+    return {name: math.nan if value is None else value for name, value in motion.model_dump().items()}
 
 
 def _array(name: str, values: list[Any]) -> NDArray[Any]:

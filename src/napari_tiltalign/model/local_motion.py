@@ -38,7 +38,7 @@ class LocalMotion:
         Typical size of a component of the motion (standard deviation).
     left_out_rms_px, rigid_left_out_rms_px
         Error of predicting beads that were left out, root mean square distance in raw pixels: with this motion, and
-        for a rigid specimen.
+        for a rigid specimen. NaN if that was not tried.
     """
 
     reference_tilt_id: str
