@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
@@ -26,9 +27,13 @@ missing program).
 _COMMANDS = {
     "convert": ("convert", "Convert an alignment to another format and list what that cannot hold."),
     "simulate": ("simulation", "Simulate tilt series as a RELION project, with the true alignments beside it."),
+    "relion": ("relion", "Do RELION's job of aligning tilt series, called as RELION calls its own program."),
     "demo": ("simulation", "Simulate a small RELION project, align it and say how far from the truth it is."),
 }
 """Commands that are imported when they are called: where they are and what they do."""
+
+_RELION_PROGRAMS = ("relion_align_tiltseries", "relion_align_tiltseries_mpi")
+"""Called by one of these names, through a link, this is RELION's program."""
 
 _ALIGN = "Align tilt series by one of the methods: align METHOD INPUT --output DIR."
 
@@ -51,6 +56,8 @@ def main(tokens: Sequence[str] | None = None) -> int:
         The exit code; see `ExitCode`.
     """
     arguments = list(sys.argv[1:] if tokens is None else tokens)
+    if tokens is None and Path(sys.argv[0]).name in _RELION_PROGRAMS:
+        arguments.insert(0, "relion")
     try:
         with _stopped_by_sigterm():
             return int(_build(arguments).meta(arguments) or ExitCode.GOOD)
@@ -88,6 +95,10 @@ def _build(arguments: Sequence[str]) -> App:
         try:
             return int(app(arguments) or ExitCode.GOOD)
         except EXPECTED as error:
+            if isinstance(error, CycloptsError) and "relion" in arguments[:1]:
+                from napari_tiltalign.cli.relion_flags import tell_relion_of_wrong_usage
+
+                tell_relion_of_wrong_usage(arguments)
             return _tell(error, debug=debug)
         except Exception:  # a bug: nothing must be hidden
             traceback.print_exc()
