@@ -14,13 +14,15 @@ from pathlib import Path
 
 from napari_tiltalign.errors import BadInput, BadTiltSeries, TiltAlignError
 from napari_tiltalign.io.image_survey import survey_images
-from napari_tiltalign.io.numbers import format_number, parse_number
+from napari_tiltalign.io.numbers import format_number, parse_number, parse_optional_number
 from napari_tiltalign.io.relion_alignment import global_table, read_alignment_columns, star_blocks_with_alignment
 from napari_tiltalign.io.relion_tables import (
     ANGLE,
+    HAND,
     NAME,
     PIXEL_SIZE,
     SERIES_FILE,
+    VOLTAGE,
     MissingColumn,
     is_there,
     require_columns,
@@ -179,8 +181,15 @@ def _read_series(
         extra_blocks={block: table for block, table in blocks.items() if block != name},
         source=str(star),
         flags=(*flags, *survey.flags),
+        voltage_kv=parse_optional_number(columns.get(VOLTAGE), f"{star}, {VOLTAGE}"),
+        hand=_sign(parse_optional_number(columns.get(HAND), f"{star}, {HAND}")),
     )
     return checked_tilts(series)
+
+
+def _sign(hand: float) -> int:
+    """+1 or -1, or 0 where the table does not say."""
+    return 0 if math.isnan(hand) else int(math.copysign(1, hand))
 
 
 def _and_above(file: Path) -> tuple[Path, ...]:

@@ -20,6 +20,9 @@ ANGLE = "rlnTomoNominalStageTiltAngle"
 AXIS = "rlnTomoNominalTiltAxisAngle"
 PRE_EXPOSURE = "rlnMicrographPreExposure"
 DEFOCUS = "rlnTomoNominalDefocus"
+MEASURED_DEFOCUS = ("rlnDefocusU", "rlnDefocusV")
+VOLTAGE = "rlnVoltage"
+HAND = "rlnTomoHand"
 
 _WRITTEN_BY = {
     NAME: "Import tilt series",
@@ -110,8 +113,15 @@ def _tilt(row: dict[str, str], name: ImageName, root: Path, tilt_axis_deg: float
         nominal_axis_deg=axis_deg,
         pre_exposure_e_per_A2=parse_optional_number(row.get(PRE_EXPOSURE), f"{where}, {PRE_EXPOSURE}"),
         nominal_defocus_um=parse_optional_number(row.get(DEFOCUS), f"{where}, {DEFOCUS}"),
+        defocus_um=_measured_defocus_um(row, where),
         columns=row,
     )
+
+
+def _measured_defocus_um(row: dict[str, str], where: str) -> float:
+    """Mean over the directions; RELION gives the underfocus in Angstrom."""
+    values = [parse_optional_number(row.get(name), f"{where}, {name}") for name in MEASURED_DEFOCUS]
+    return -1e-4 * sum(values) / len(values)
 
 
 def _project_folder(names: Sequence[ImageName], folders: Sequence[Path]) -> Path:

@@ -18,12 +18,14 @@ from pydantic import Field
 from napari_tiltalign.errors import BadTiltSeries, MethodFailed
 from napari_tiltalign.geometry import FloatArray, wrap_deg
 from napari_tiltalign.images.compute import single_threaded_algebra
+from napari_tiltalign.images.prepare import Image
 from napari_tiltalign.methods.base import MethodOptions, Progress, silent
 from napari_tiltalign.methods.bead_refinement import Scene, refine
 from napari_tiltalign.methods.bead_result import BeadRun, alignment_from
 from napari_tiltalign.methods.bead_search import Search, estimate_diameter_px, search
 from napari_tiltalign.methods.coarse import neighbour_shifts
 from napari_tiltalign.methods.constellation import Constellation, Problem, grow
+from napari_tiltalign.methods.hand import tell_hand
 from napari_tiltalign.methods.level import level_specimen
 from napari_tiltalign.methods.local_motion import estimate_local_motion
 from napari_tiltalign.methods.priors import default_priors
@@ -67,6 +69,13 @@ class Fiducial(MethodOptions):
         Field(
             description="Whether to look for motion of the specimen in itself; it is kept only if it predicts beads "
             "that are left out better, and does not change the geometry."
+        ),
+    ] = "estimate"
+    hand: Annotated[
+        Literal["off", "estimate"],
+        Field(
+            description="Whether to tell the hand of the specimen by the fringes of the beads, where the defocus is "
+            "known; it is told, and changes nothing."
         ),
     ] = "estimate"
     level: Annotated[
@@ -138,6 +147,8 @@ def _align(series: TiltSeries, options: Fiducial, start: Alignment | None, progr
     progress(0.95, "judging the result")
     turned = bool(abs(wrap_deg(linked.axis_deg - axis)) > 1.0)
     result = alignment_from(BeadRun(series, options, found, scene, linked, refined), axis_turned=turned)
+    if options.hand == "estimate":
+        result = tell_hand(result, series, _in_series_order(found), found.factor, scene.diameter_px)
     result = level_specimen(result, apply=options.level == "estimate")
     if options.local_motion == "estimate":
         result = estimate_local_motion(result, series)
@@ -170,6 +181,13 @@ def _scene(series: TiltSeries, found: Search) -> Scene:
         found.diameters_px,
         _HEIGHT_SD * max(first.image.contrast.shape),
     )
+
+
+def _in_series_order(found: Search) -> list[Image | None]:
+    images: list[Image | None] = [None] * len(found.order)
+    for index, view in zip(found.order.tolist(), found.views, strict=True):
+        images[index] = None if view is None else view.image.contrast
+    return images
 
 
 def _problem(found: Search, scene: Scene, axis_deg: float) -> Problem:

@@ -33,6 +33,7 @@ FLAG_MEANINGS: dict[str, str] = {
     "outlier_shift": "An image is shifted by more than half the field.",
     "axis_far_from_nominal": "The tilt axis found is far from the nominal one.",
     "hand_undetermined": "The hand (the sign of the tilts and of z) cannot be told from positions alone.",
+    "hand_contradicted": "The defocus gradient says that the specimen is mirrored against what the input says.",
     "magnification_not_in_star": "Magnification was solved; STAR holds the best geometry without it.",
     "suspect_tracks": "Some tracks fit much worse than the others: wrong or touching features, or no features at all.",
     "high_residual": "The residual is much larger than the measuring error; the specimen may have deformed.",

@@ -80,7 +80,9 @@ class Tilt:
     pre_exposure_e_per_A2
         Dose before this image in electrons per square Angstrom; NaN if not given.
     nominal_defocus_um
-        Defocus in micrometres, negative for underfocus; NaN if not given.
+        Defocus asked for, micrometres, negative for underfocus; NaN if not given.
+    defocus_um
+        Defocus measured, mean over the directions, in the same unit and sign; NaN if not given.
     included
         Whether the image takes part in the alignment.
     reason
@@ -95,6 +97,7 @@ class Tilt:
     nominal_axis_deg: float = NOT_GIVEN
     pre_exposure_e_per_A2: float = NOT_GIVEN  # noqa: N815 (the unit's own capital)
     nominal_defocus_um: float = NOT_GIVEN
+    defocus_um: float = NOT_GIVEN
     included: bool = True
     reason: str = ""
     columns: Mapping[str, str] = field(default_factory=lambda: _EMPTY, compare=False)
@@ -130,6 +133,11 @@ class TiltSeries:
         Further tables of the series' own file by name, kept for writing.
     source
         Where it was read from, for messages and provenance.
+    voltage_kv
+        Of the microscope; NaN if not given.
+    hand
+        What the input says of the hand: the sign with which height along the beam changes the underfocus
+        (``rlnTomoHand``), +1 or -1; 0 if not given.
     flags
         What reading found odd.
 
@@ -147,6 +155,8 @@ class TiltSeries:
     extra_blocks: Mapping[str, Table] = field(default_factory=lambda: MappingProxyType({}), compare=False)
     source: str = ""
     flags: tuple[Flag, ...] = ()
+    voltage_kv: float = NOT_GIVEN
+    hand: int = 0
 
     def __post_init__(self) -> None:
         ids = self.tilt_ids
