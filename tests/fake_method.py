@@ -117,6 +117,11 @@ class FakeEntryPoint:
         """Name of the method."""
         return self.method.name
 
+    @property
+    def module(self) -> str:
+        """Module of the method."""
+        return self.value.partition(":")[0]
+
     def load(self) -> NudgeMethod:
         """Return the method."""
         return self.method

@@ -77,9 +77,8 @@ def method_of(options: MethodOptions) -> Method:
     BadInput
         If there is none.
     """
-    for method in methods().values():
-        if type(options) is method.Options:
-            return method
+    if method := methods().of_options(type(options)):
+        return method
     known = ", ".join(method.Options.__name__ for method in methods().values())
     raise BadInput(f"no method takes options of the class {type(options).__name__}; there are {known}")
 

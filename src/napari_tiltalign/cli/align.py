@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,9 +70,11 @@ class ShownOptions:
     json: Annotated[bool, _SWITCH] = False
 
 
-def add_methods(app: App) -> None:
-    """Add a command for every method of the registry."""
-    for name, method in methods().items():
+def add_methods(app: App, arguments: Sequence[str] = ()) -> None:
+    """Add a command for every method of the registry, or only for the one that the arguments name."""
+    registry = methods()
+    for name in [word for word in arguments if word in registry][:1] or registry:
+        method = registry[name]
         app.command(_command(method), name=name, help=f"{method.title}. {method.summary}")
 
 

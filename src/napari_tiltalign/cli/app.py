@@ -81,7 +81,7 @@ def _build(arguments: Sequence[str]) -> App:
     if "align" in arguments:
         from napari_tiltalign.cli.align import add_methods
 
-        add_methods(align)
+        add_methods(align, arguments[arguments.index("align") + 1 :])
     for name, (where, text) in _COMMANDS.items():
         app.command(f"napari_tiltalign.cli.{where}:{name}", name=name, help=text)
 

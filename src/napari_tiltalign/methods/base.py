@@ -6,8 +6,10 @@ the batch engine and the report take it from there, and packages other than this
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
@@ -148,12 +150,41 @@ class Method(Protocol):
         ...
 
 
+class _Registry(Mapping[str, Method]):
+    """Methods by name; each is imported when it is first asked for, because some need heavy libraries."""
+
+    def __init__(self, found: Sequence[EntryPoint]) -> None:
+        self._found = {entry.name: entry for entry in found}
+        self._loaded: dict[str, Method] = {}
+
+    def __getitem__(self, name: str) -> Method:
+        if name not in self._loaded:
+            self._loaded[name] = self._found[name].load()
+        return self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._found
+
+    def of_options(self, options: type[MethodOptions]) -> Method | None:
+        """Return the method that takes options of a class; modules that are imported already are looked at first."""
+        for name in sorted(self._found, key=lambda name: self._found[name].module not in sys.modules):
+            if self[name].Options is options:
+                return self[name]
+        return None
+
+
 @cache
-def methods() -> dict[str, Method]:
+def methods() -> _Registry:
     """Return all methods, ours first and then other packages', by name."""
     found = sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda e: (e.dist.name if e.dist else "", e.name))
     ours = [e for e in found if e.value.startswith("napari_tiltalign.")]
-    return {e.name: e.load() for e in [*ours, *(e for e in found if e not in ours)]}
+    return _Registry([*ours, *(e for e in found if e not in ours)])
 
 
 def method(name: str) -> Method:

@@ -41,7 +41,7 @@ _RADIUS = 1.8
 """Profiles reach to this many bead diameters."""
 _LEAST_VIEWS, _LEAST_BEADS, _LEAST_PER_VIEW = 8, 5, 3
 _SIGMAS = 4.0
-_CENTRING_ROUNDS = 50
+_CENTRING_ROUNDS = 20
 _GRID = 256
 _OVERSAMPLING = 2
 _GOLD_MEAN_FREE_PATH_ANGST = 25.0
@@ -131,7 +131,7 @@ def hand_from_defocus(
     squares = np.nansum(height**2, axis=0)
     without = (products.sum() - products) / (squares.sum() - squares)
     sd = float(np.sqrt((n_beads - 1) / n_beads * ((without - without.mean()) ** 2).sum()))
-    change = np.array([np.nansum(_centred(profiles[..., k]) * height) for k in range(profiles.shape[2])])
+    change = np.nansum(_centred(profiles) * height[..., None], axis=(0, 1))
     return Hand(float(products.sum() / squares.sum()), sd, ball.likeness(change), n_beads)
 
 
@@ -170,11 +170,14 @@ def _radial(patch: FloatArray | Image, centre_yx: FloatArray, size: int, step_px
 
 
 def _centred(values: FloatArray) -> FloatArray:
-    """Take what a row and what a column have in common out of a matrix with gaps (NaN), by turns."""
+    """Take what a row and what a column have in common out of values (n, p, ...) with gaps (NaN), by turns."""
+    known = np.isfinite(values)
+    centred: FloatArray = np.where(known, values, 0.0)
+    counts = known.sum(axis=1, keepdims=True), known.sum(axis=0, keepdims=True)
     for _ in range(_CENTRING_ROUNDS):
-        values = values - np.nanmean(values, axis=1, keepdims=True)
-        values = values - np.nanmean(values, axis=0, keepdims=True)
-    return values
+        for axis in (1, 0):
+            centred -= np.where(known, centred.sum(axis=axis, keepdims=True) / counts[1 - axis], 0.0)
+    return np.where(known, centred, np.nan)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
