@@ -40,7 +40,7 @@ def _candidates(folder: Path, name: str) -> Iterator[Path]:
     yield results.alignment_record(name)
     yield results.series_star(name)
     for parent in (folder, folder / safe):
-        yield from (parent / f"{safe}{suffix}" for suffix in (".json", ".star", ".xf", ".aln"))
+        yield from (parent / f"{safe}{suffix}" for suffix in (".json", ".star", ".edf", ".xf", ".aln"))
 
 
 def check_start(path: Path, output: Path, n_series: int) -> None:

@@ -17,12 +17,10 @@ from napari_tiltalign.external.imod_options import ImodFiducial, ImodOptions, Im
 from napari_tiltalign.external.imod_programs import run_programs
 from napari_tiltalign.external.run import Command, Finished, run, split_arguments
 from napari_tiltalign.external.work import ROOT_NAME, WorkFolder, for_all_images, work_folder
-from napari_tiltalign.io.align_log import AlignLog, read_align_log
-from napari_tiltalign.io.fid import read_fid
+from napari_tiltalign.io.etomo import imod_log, with_imod_tracks
 from napari_tiltalign.io.imod import angles_text, read_imod
 from napari_tiltalign.methods.base import MethodOptions, Progress, silent
-from napari_tiltalign.methods.locate import located_tracks, residual_statistics
-from napari_tiltalign.model import Alignment, Flag, TiltSeries, Tracks
+from napari_tiltalign.model import Alignment, Flag, TiltSeries
 
 _STACK_SHARE = 0.1
 _JAVA_HINT = "; IMOD's programs can also be called without it (--route programs)"
@@ -141,7 +139,7 @@ def _result(folder: WorkFolder, options: ImodOptions, finished: Finished | None)
     if missing := [name for name in (".xf", ".tlt") if not folder.file(name).is_file()]:
         raise ProgramFailed(_why_missing(folder, missing, finished))
     try:
-        log = _log(folder)
+        log = imod_log(folder.path, series.pixel_size_angst)
         offset = log.angle_offset_deg or 0.0
         relion = options.conversion == "relion"
         found = read_imod(
@@ -152,13 +150,14 @@ def _result(folder: WorkFolder, options: ImodOptions, finished: Finished | None)
         )
         if relion:
             found = found.replace(geometry=found.geometry.replace(x_tilt_deg=0.0 * found.geometry.x_tilt_deg))
-        tracks = _tracks(folder, found)
+        found = with_imod_tracks(
+            found.replace(statistics=log.statistics()), series, folder.file(".fid"), folder.file(".prexg")
+        )
     except (BadTiltSeries, BadInput) as error:
         problem = error.problem if isinstance(error, BadTiltSeries) else str(error)
         cause = f"; it said: {finished.cause}" if finished and finished.exit_code else ""
         raise ProgramFailed(f"IMOD left a result that cannot be used: {problem}{cause}") from error
-    statistics = {**log.statistics(), **({} if tracks is None else residual_statistics(tracks))}
-    return found.replace(tracks=tracks, statistics=statistics, flags=(*found.flags, *_complaint(finished)))
+    return found.replace(flags=(*found.flags, *_complaint(finished)))
 
 
 def _why_missing(folder: WorkFolder, missing: list[str], finished: Finished | None) -> str:
@@ -173,26 +172,6 @@ def _complaint(finished: Finished | None) -> tuple[Flag, ...]:
     if finished is None or finished.exit_code == 0:
         return ()
     return (Flag("program_complained", f"batchruntomo {finished.how}: {finished.cause}"),)
-
-
-def _log(folder: WorkFolder) -> AlignLog:
-    """What tiltalign said; what its own log lacks, batchruntomo's may have."""
-    pixel_nm = folder.series.pixel_size_angst / 10.0
-    found: dict[str, float] = {}
-    for name in ("log.txt", "batchruntomo.log", "align.log"):
-        if (folder.path / name).is_file():
-            log = read_align_log(folder.path / name, pixel_nm)
-            found |= {n: value for n in AlignLog.__slots__ if (value := getattr(log, n)) is not None}
-    return AlignLog(**found)
-
-
-def _tracks(folder: WorkFolder, found: Alignment) -> Tracks | None:
-    """IMOD's beads or patches on the raw images, with points and residuals for the geometry found."""
-    model, prexg = folder.file(".fid"), folder.file(".prexg")
-    if not (model.is_file() and prexg.is_file()):
-        return None
-    tracks = read_fid(model, folder.series, prexg_path=prexg)
-    return located_tracks(tracks, found.geometry, found.pixel_size_angst, found.image_shape_yx)
 
 
 IMOD_FIDUCIAL = ImodMethod(

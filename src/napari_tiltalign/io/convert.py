@@ -3,6 +3,7 @@
 ``.star``   RELION 5, global or of one series
 ``.xf``     IMOD, with ``.tlt``, ``.xtilt`` and ``.rawtlt`` beside it
 ``.aln``    AreTomo
+``.edf``    etomo: what ``.xf`` gives, with beads or patches and the figures of the log; read only
 ``.json``   our own record, which is lossless
 ``.fid``    IMOD model of the tracks, written only
 """
@@ -15,10 +16,13 @@ from pathlib import Path
 
 from napari_tiltalign.errors import BadInput, BadTiltSeries
 from napari_tiltalign.io.aretomo import read_aretomo, write_aretomo
-from napari_tiltalign.io.bare_series import bare_series_of_aln, bare_series_of_xf
+from napari_tiltalign.io.bare_series import bare_series_of_aln
+from napari_tiltalign.io.etomo import find_etomo, imod_log, read_etomo, with_imod_tracks
 from napari_tiltalign.io.fid import write_fid
-from napari_tiltalign.io.imod import read_imod, write_imod
+from napari_tiltalign.io.files import safe_name
+from napari_tiltalign.io.imod import write_imod
 from napari_tiltalign.io.losses import Loss, magnification_loss, unit_magnification_geometry, unwritten_losses
+from napari_tiltalign.io.output_folder import OutputFolder
 from napari_tiltalign.io.record import read_record, write_record
 from napari_tiltalign.io.relion import read_relion
 from napari_tiltalign.io.relion_alignment import star_blocks_with_alignment
@@ -26,7 +30,7 @@ from napari_tiltalign.io.star import write_star
 from napari_tiltalign.io.star_alignment import alignment_of_star, alignment_of_star_series
 from napari_tiltalign.model import NOT_GIVEN, Alignment, TiltSeries
 
-READABLE = (".star", ".xf", ".aln", ".json")
+READABLE = (".star", ".xf", ".aln", ".json", ".edf")
 WRITABLE = (".star", ".xf", ".aln", ".json", ".fid")
 
 
@@ -42,7 +46,7 @@ def read_alignment(
     Parameters
     ----------
     path
-        The file.
+        The file, or a folder that holds one: of etomo or AreTomo, or of a job of RELION or ours.
     series
         The series it is of. The alignment then has exactly its images, in its order; one that the file does not
         list gets an interpolated geometry and counts as not included. Without it, the images are as listed.
@@ -56,28 +60,74 @@ def read_alignment(
     BadTiltSeries
         If the file does not fit the series.
     """
-    where = Path(path)
+    where = alignment_file(Path(path), None if series is None else series.name)
     suffix = where.suffix.lower()
+    if suffix in (".edf", ".xf") and (folder := find_etomo(where)):
+        return read_etomo(folder, series, pixel_size_angst=pixel_size_angst, image_shape_yx=image_shape_yx)
     if suffix == ".json":
         alignment = read_record(where)
         return alignment if series is None else for_series(alignment, series)
     if suffix == ".star":
         return _read_star_alignment(where, series)
-    if suffix == ".xf":
-        return read_imod(where, series or bare_series_of_xf(where, pixel_size_angst, image_shape_yx))
     if suffix == ".aln":
         return read_aretomo(where, series or bare_series_of_aln(where, pixel_size_angst, image_shape_yx))
     raise BadInput(f"{where} has no suffix of an alignment ({', '.join(READABLE)})")
 
 
+def alignment_file(path: Path, series_name: str | None = None) -> Path:
+    """Return the file that holds an alignment: the path itself, or the one meant in a folder.
+
+    Parameters
+    ----------
+    path
+        A file, or a folder.
+    series_name
+        Which series, if the folder may hold several.
+
+    Raises
+    ------
+    BadInput
+        If a folder holds none, or several.
+    """
+    if not path.is_dir():
+        return path
+    results = OutputFolder(path)
+    if results.aligned_star.is_file():
+        return results.aligned_star
+    meant = () if series_name is None else (series_name, safe_name(series_name))
+    for suffix in (".edf", ".aln", ".xf"):
+        files = sorted(path.glob(f"*{suffix}"))
+        if suffix == ".xf":  # others are of steps on the way
+            files = [f for f in files if f.with_suffix(".tlt").is_file() and not f.stem.endswith("_fid")]
+        named = [file for file in files if file.stem in meant]
+        if len(named) == 1 or len(files) == 1:
+            return (named or files)[0]
+        if files:
+            names = ", ".join(file.name for file in files)
+            raise BadInput(f"{path} holds several alignments: {names}; give the one that is meant")
+    raise BadInput(f"{path} holds no alignment of RELION, IMOD (.edf, .xf with .tlt) or AreTomo (.aln)")
+
+
 def _read_star_alignment(path: Path, series: TiltSeries | None) -> Alignment:
     if series is not None:
-        return alignment_of_star(path, series)
+        return _with_tracks_of_job(alignment_of_star(path, series), series, path)
     dataset = read_relion(path)
     if len(dataset) != 1 or dataset.failed:
         names = ", ".join([*(s.name for s in dataset), *dataset.failed])
         raise BadInput(f"{path} lists the series {names}; say which one you mean, or give its own STAR file")
     return alignment_of_star_series(dataset.series[0])
+
+
+def _with_tracks_of_job(alignment: Alignment, series: TiltSeries, star: Path) -> Alignment:
+    """Add IMOD's beads or patches where RELION has left them: ``external/NAME`` in the folder of the job."""
+    root = star.parent.parent if star.parent.name == "tilt_series" else star.parent
+    for name in dict.fromkeys((series.name, safe_name(series.name))):
+        folder = root / "external" / name
+        if (folder / f"{name}.prexg").is_file():
+            log = imod_log(folder, alignment.pixel_size_angst)
+            alignment = alignment.replace(statistics={**alignment.statistics, **log.statistics()})
+            return with_imod_tracks(alignment, series, folder / f"{name}.fid", folder / f"{name}.prexg")
+    return alignment
 
 
 def for_series(alignment: Alignment, series: TiltSeries) -> Alignment:

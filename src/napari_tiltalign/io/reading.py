@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from napari_tiltalign.errors import BadInput
+from napari_tiltalign.io.etomo import find_etomo, read_etomo_series
 from napari_tiltalign.io.images import MRC_SUFFIXES, TIFF_SUFFIXES, format_suffix
 from napari_tiltalign.io.relion import read_relion
 from napari_tiltalign.io.stack import read_stack
@@ -24,8 +25,8 @@ def read(
     Parameters
     ----------
     path
-        A STAR file of RELION 5, global or of one series (see `relion.read_relion`), or a stack with its angles
-        beside it (see `stack.read_stack`).
+        A STAR file of RELION 5, global or of one series (see `relion.read_relion`), a stack with its angles beside it
+        (see `stack.read_stack`), or an ``.edf`` file or folder of etomo (see `etomo`).
     pixel_size_angst
         Pixel size to use instead of what the files say, Angstrom.
     tilt_axis_deg
@@ -59,6 +60,11 @@ def read(
         return read_relion(path, pixel_size_angst=pixel_size_angst, tilt_axis_deg=tilt_axis_deg)
     if suffix in MRC_SUFFIXES | TIFF_SUFFIXES:
         return read_stack(path, tilt_angles=tilt_angles, pixel_size_angst=pixel_size_angst, tilt_axis_deg=tilt_axis_deg)
+    if (suffix == ".edf" or Path(path).is_dir()) and (folder := find_etomo(path)):
+        if tilt_angles is not None:
+            raise BadInput(f"{path} has its angles beside its stack; --tilt-angles is for stacks")
+        return read_etomo_series(folder, pixel_size_angst=pixel_size_angst, tilt_axis_deg=tilt_axis_deg)
     if not Path(path).exists():
         raise BadInput(f"{path} does not exist")
-    raise BadInput(f"{path} is neither a STAR file nor a stack; give a file that ends in .star, .mrc, .mrcs or .st")
+    known = ", ".join([".star", ".mrc", ".mrcs", ".st", ".edf"])
+    raise BadInput(f"{path} is neither a STAR file nor a stack; give a file that ends in one of {known}")

@@ -1,4 +1,4 @@
-"""napari readers: STAR files of RELION 5, and stacks with their angles beside them."""
+"""napari readers: STAR files of RELION 5, stacks with their angles beside them, and etomo's ``.edf``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from napari_tiltalign.errors import BadInput
 from napari_tiltalign.model import Dataset
 from napari_tiltalign.ui.layer_data import LayerData, series_layer
 
-SUFFIXES = frozenset({".star", ".mrc", ".mrcs", ".st"})
+SUFFIXES = frozenset({".star", ".mrc", ".mrcs", ".st", ".edf"})
 
 Paths = str | Sequence[str]
 
