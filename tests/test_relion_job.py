@@ -296,3 +296,21 @@ def test_called_by_the_name_of_relions_program(project: Path, tmp_path: Path) ->
     assert done.returncode == 1
     assert "choose one of --imod_fiducials, --imod_patchtrack and --aretomo2" in done.stderr
     assert markers() == ["RELION_JOB_EXIT_FAILURE"]
+
+
+def test_a_figure_that_one_series_lacks_is_no_column(
+    nudge: NudgeMethod, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RELION cannot read an empty cell as a number, and 0 would be a lie."""
+    real = NudgeMethod.__call__
+
+    def align(self: NudgeMethod, series: Any, options: Any, **more: Any) -> Any:
+        found = real(self, series, options, **more)
+        figures = {"imod_residual_mean_nm": 0.4, "imod_leave_out_nm": 0.5}
+        return found.replace(statistics={n: figures[n] for n in figures if series.name != "TS_03" or "mean" in n})
+
+    monkeypatch.setattr(NudgeMethod, "__call__", align)
+    assert relion() == 0
+    table = read_star(Path(JOB) / "aligned_tilt_series.star")["global"].columns
+    assert table["rlnIMODResidualErrorMean"] == ("0.400000",) * 3
+    assert "rlnIMODLeaveOutError" not in table

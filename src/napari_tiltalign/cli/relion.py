@@ -23,6 +23,7 @@ from napari_tiltalign.cli.watching import ConsoleWatcher, summary_lines
 from napari_tiltalign.errors import Cancelled
 from napari_tiltalign.external.options import ExternalOptions
 from napari_tiltalign.io import read
+from napari_tiltalign.io.files import safe_name
 from napari_tiltalign.io.numbers import format_number
 from napari_tiltalign.io.output import write_tables_again
 from napari_tiltalign.io.output_folder import OutputFolder
@@ -38,7 +39,6 @@ from napari_tiltalign.io.relion_job import (
 )
 from napari_tiltalign.io.relion_logfile import SeriesCurves, write_logfile
 from napari_tiltalign.io.series_state import SeriesState
-from napari_tiltalign.methods.base import MethodOptions
 from napari_tiltalign.model import Alignment, Dataset, TiltSeries
 
 _FIGURES: Mapping[str, str] = {
@@ -50,7 +50,9 @@ _FIGURES: Mapping[str, str] = {
     "leave_out_rms_px": "tiltalignLeaveOutRmsPx",
 }
 """Figure of an alignment to its column of the global table: RELION's own for IMOD and AreTomo, and two of ours."""
-_AXIS_COLUMN = "rlnTomoZRot"
+_AXIS_COLUMN, _ETOMO_COLUMN = "rlnTomoZRot", "rlnEtomoDirectiveFile"
+_PROGRAMS = "programs"
+"""Folder in that of the job for the files of IMOD and AreTomo."""
 
 
 def relion(
@@ -114,7 +116,7 @@ def _run(flags: RelionFlags, external: ExternalFlags, own: OwnFlags, markers: Jo
         print(f"Without --use_programs these have no effect: {', '.join(unused)}", file=sys.stderr)
     dataset = read(source)
     if isinstance(options, ExternalOptions):
-        options = options.replace(keep_files_in=str((folder.root / "programs").absolute()))
+        options = options.replace(keep_files_in=str((folder.root / _PROGRAMS).absolute()))
     existing = Existing.RESUME if flags.only_do_unfinished else Existing.OVERWRITE
     only = _at_most(dataset, folder, flags.do_at_most, existing)
     with _JobWatcher(markers) as watcher:
@@ -130,7 +132,7 @@ def _run(flags: RelionFlags, external: ExternalFlags, own: OwnFlags, markers: Jo
             watcher=watcher,
         )
     print(*summary_lines(summary), sep="\n")
-    alignments = _write_for_relion(dataset, summary, options, Path(flags.o))
+    alignments = _write_for_relion(dataset, summary, Path(flags.o))
     # like RELION: series that failed are left out and named; only a job without any result has failed
     return ExitCode.GOOD if alignments else ExitCode.ALL_FAILED
 
@@ -164,9 +166,7 @@ def _is_done(folder: OutputFolder, name: str) -> bool:
     return state is not None and not state.failure and state.is_intact(folder.root)
 
 
-def _write_for_relion(
-    dataset: Dataset, summary: Summary, options: MethodOptions, directory: Path
-) -> Mapping[str, Alignment]:
+def _write_for_relion(dataset: Dataset, summary: Summary, directory: Path) -> Mapping[str, Alignment]:
     """Write what RELION has beyond a folder of results: figures in the global table, plots, and the output nodes."""
     folder = summary.folder
     failures = {outcome.name: outcome.failure for outcome in summary.failed}
@@ -175,22 +175,39 @@ def _write_for_relion(
         for series in dataset
         if series.name not in failures and _is_done(folder, series.name)
     }
-    columns = {name: _columns(alignment, directory) for name, alignment in alignments.items()}
-    with_figures = dataclasses.replace(
-        dataset,
-        series=tuple(s.replace(columns={**s.columns, **columns.get(s.name, {})}) for s in dataset),
-    )
-    write_tables_again(folder, with_figures, set(alignments), failures)
+    columns = {name: _columns(alignment) | _etomo(directory, name) for name, alignment in alignments.items()}
+    write_tables_again(folder, _with_columns(dataset, columns), set(alignments), failures)
     if alignments:
         names = [*_FIGURES.values(), _AXIS_COLUMN]
-        figures = {name: [float(columns[one].get(name, math.nan)) for one in alignments] for name in names}
+        figures = {name: [float(columns[one].get(name, "nan")) for one in alignments] for name in names}
         write_logfile(folder.root / "logfile.pdf", [_curves(dataset[n], a) for n, a in alignments.items()], figures)
         nodes = {folder.aligned_star.name: ALIGNED_NODE, "logfile.pdf": LOGFILE_NODE}
         write_output_nodes(folder.root, {(directory / name).as_posix(): kind for name, kind in nodes.items()})
     return alignments
 
 
-def _columns(alignment: Alignment, directory: Path) -> dict[str, str]:
+def _with_columns(dataset: Dataset, columns: Mapping[str, Mapping[str, str]]) -> Dataset:
+    """Dataset with columns added to its global table, in place of those of an earlier alignment.
+
+    RELION cannot read an empty cell as a number, so a column is there only if every series has it.
+    """
+    whole = set.intersection(*map(set, columns.values())) if columns else set()
+    stale = {*_FIGURES.values(), _AXIS_COLUMN, _ETOMO_COLUMN}
+
+    def row(series: TiltSeries) -> dict[str, str]:
+        kept = {name: cell for name, cell in series.columns.items() if name not in stale}
+        return kept | {name: cell for name, cell in columns.get(series.name, {}).items() if name in whole}
+
+    return dataclasses.replace(dataset, series=tuple(series.replace(columns=row(series)) for series in dataset))
+
+
+def _etomo(directory: Path, name: str) -> dict[str, str]:
+    """Where etomo finds the alignment that IMOD has made of a series, for RELION's own column."""
+    found = sorted((directory / _PROGRAMS / safe_name(name)).glob("*.edf"))
+    return {_ETOMO_COLUMN: found[0].as_posix()} if found else {}
+
+
+def _columns(alignment: Alignment) -> dict[str, str]:
     """Figures of an alignment for the global table."""
     known = {name: alignment.statistics[key] for key, name in _FIGURES.items() if key in alignment.statistics}
     if "aretomo_tilt_axis_score" in alignment.statistics:

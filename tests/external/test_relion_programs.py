@@ -1,0 +1,102 @@
+"""RELION's job with the programs that RELION itself would run: from its flags to its tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_programs import IMOD, Programs, alignment_of, series_named
+
+from napari_tiltalign.cli import main
+from napari_tiltalign.io import read
+from napari_tiltalign.io.convert import read_alignment
+from napari_tiltalign.io.project import write_relion_project
+from napari_tiltalign.io.star import read_star
+from napari_tiltalign.model import Alignment, TiltSeries
+
+JOB = "AlignTiltSeries/job007/"
+
+
+@pytest.fixture
+def case(programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Alignment, TiltSeries]:
+    """A project, and the alignment that the programs deliver."""
+    write_relion_project(tmp_path / "project", [series_named()])
+    monkeypatch.chdir(tmp_path / "project")
+    (series,) = read("tilt_series.star")
+    truth = alignment_of(series, x_tilt_deg=1.5, offset_deg=9.02)
+    programs.deliver(truth, series)
+    (programs.results / "series.edf").write_text("Setup.DatasetName=series\n")
+    return truth, series
+
+
+def relion(*flags: str) -> int:
+    words = ["--i", "tilt_series.star", "--o", JOB, "--use_programs", *flags, "--pipeline_control", JOB]
+    return main(["relion", *words])
+
+
+def tables() -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """The row of the global table, and the columns of the series' own."""
+    (row,) = read_star(Path(JOB) / "aligned_tilt_series.star")["global"].rows()
+    columns = read_star(Path(JOB) / "tilt_series" / "TS_01.star")["TS_01"].columns
+    return row, {name: np.array(columns[name], float) for name in columns if name.startswith("rlnTomo")}
+
+
+def test_imod(programs: Programs, case: tuple[Alignment, TiltSeries]) -> None:
+    """RELION's conversion: no offset, no X tilt, the centre half a pixel away."""
+    truth, series = case
+    executable = programs.install(*IMOD[:1])
+    assert relion("--imod_fiducials", "--fiducial_diameter", "10", "--batchtomo_exe", str(executable)) == 0
+    row, columns = tables()
+    figures = ("rlnIMODResidualErrorMean", "rlnIMODResidualErrorStddev", "rlnIMODLeaveOutError")
+    assert [row[name] for name in figures] == ["0.360000", "0.457000", "0.465600"]
+    assert row["rlnEtomoDirectiveFile"] == f"{JOB}programs/TS_01/series.edf"
+    assert Path(row["rlnEtomoDirectiveFile"]).is_file()
+    order = series.tilt_order()
+    assert columns["rlnTomoYTilt"] == pytest.approx(series.nominal_tilt_deg[order], abs=1e-4)
+    assert (columns["rlnTomoXTilt"] == 0).all()
+    assert columns["rlnTomoZRot"] == pytest.approx(np.full(7, 84.0), abs=1e-4)
+    shift = truth.geometry.shift_yx_angst[order] + 5.0
+    assert columns["rlnTomoXShiftAngst"] == pytest.approx(shift[:, 1], abs=0.02)
+    assert (Path(JOB) / "RELION_JOB_EXIT_SUCCESS").exists()
+    # and going on from it, with IMOD's beads
+    assert read_alignment(Path(JOB) / "external/TS_01/alignment.json", series).tracks is not None
+    assert read_alignment(Path(JOB) / "programs/TS_01/series.edf", series).tracks is not None
+
+
+def test_everything_that_imod_found(programs: Programs, case: tuple[Alignment, TiltSeries]) -> None:
+    truth, _ = case
+    programs.install(*IMOD[:1])
+    assert relion("--imod_patchtrack", "--conversion", "exact") == 0
+    _, columns = tables()
+    assert columns["rlnTomoXTilt"] == pytest.approx(np.full(7, 1.5), abs=1e-4)
+    assert columns["rlnTomoYTilt"] == pytest.approx(np.sort(truth.geometry.y_tilt_deg), abs=1e-4)
+
+
+def test_aretomo(programs: Programs, case: tuple[Alignment, TiltSeries]) -> None:
+    programs.install("AreTomo2")
+    flags = ("--aretomo2", "--tomogram_thickness", "200", "--aretomo_tiltcorrect", "--aretomo_tiltcorrect_angle", "-10")
+    assert relion(*flags, "--gpu", "3", "--other_wrapper_args", "-Bft 200") == 0
+    (call,) = programs.calls()
+    tags = {"-AlignZ": ["200"], "-TiltCor": ["1", "-10"], "-Gpu": ["3"], "-Bft": ["200"], "-TiltAxis": ["85", "1"]}
+    assert tags.items() <= call["tags"].items()
+    row, _ = tables()
+    assert row["rlnAreTomoTiltAxisScore"] == "0.810000"
+    assert row["rlnTomoZRot"] == "84.000000"
+    assert "rlnIMODLeaveOutError" not in row
+
+
+def test_figures_of_an_earlier_alignment_do_not_stay(programs: Programs, case: tuple[Alignment, TiltSeries]) -> None:
+    programs.install(*IMOD[:1], "AreTomo2")
+    assert relion("--imod_fiducials") == 0
+    again = ["relion", "--i", f"{JOB}aligned_tilt_series.star", "--o", "AlignTiltSeries/job008/"]
+    assert main([*again, "--use_programs", "--aretomo2"]) == 0
+    (row,) = read_star(Path("AlignTiltSeries/job008/aligned_tilt_series.star"))["global"].rows()
+    assert "rlnIMODLeaveOutError" not in row
+    assert "rlnEtomoDirectiveFile" not in row
+
+
+def test_program_that_is_missing(programs: Programs, case: tuple[Alignment, TiltSeries]) -> None:
+    assert relion("--imod_fiducials") == 3
+    assert "was not found" in (Path(JOB) / "failed_tilt_series.star").read_text()
+    assert (Path(JOB) / "RELION_JOB_EXIT_FAILURE").exists()
