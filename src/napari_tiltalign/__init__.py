@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari_tiltalign.api import align, read, read_alignment, write, write_alignment
     from napari_tiltalign.errors import TiltAlignError
+    from napari_tiltalign.external.aretomo_options import AreTomo
+    from napari_tiltalign.external.imod_options import ImodFiducial, ImodPatchTracking
     from napari_tiltalign.methods.fiducial import Fiducial
     from napari_tiltalign.model import Alignment, Dataset, TiltSeries, Tracks
     from napari_tiltalign.quality.difference import difference
@@ -19,8 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Alignment",
+    "AreTomo",
     "Dataset",
     "Fiducial",
+    "ImodFiducial",
+    "ImodPatchTracking",
     "Simulation",
     "TiltAlignError",
     "TiltSeries",
@@ -37,7 +42,10 @@ __all__ = [
 _HOME = {
     "Alignment": "model",
     "Dataset": "model",
+    "AreTomo": "external.aretomo_options",
     "Fiducial": "methods.fiducial",
+    "ImodFiducial": "external.imod_options",
+    "ImodPatchTracking": "external.imod_options",
     "Simulation": "simulation",
     "TiltAlignError": "errors",
     "TiltSeries": "model",

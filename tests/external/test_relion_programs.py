@@ -96,7 +96,19 @@ def test_figures_of_an_earlier_alignment_do_not_stay(programs: Programs, case: t
     assert "rlnEtomoDirectiveFile" not in row
 
 
-def test_program_that_is_missing(programs: Programs, case: tuple[Alignment, TiltSeries]) -> None:
-    assert relion("--imod_fiducials") == 3
-    assert "was not found" in (Path(JOB) / "failed_tilt_series.star").read_text()
+def test_program_that_is_missing(
+    programs: Programs, case: tuple[Alignment, TiltSeries], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Found out before anything is begun: it is no fault of the series."""
+    assert relion("--imod_fiducials") == 5
+    assert "batchruntomo of IMOD was not found" in capsys.readouterr().err
+    assert not (Path(JOB) / "failed_tilt_series.star").exists()
     assert (Path(JOB) / "RELION_JOB_EXIT_FAILURE").exists()
+
+
+def test_what_is_done_needs_no_program(programs: Programs, case: tuple[Alignment, TiltSeries]) -> None:
+    executable = programs.install(*IMOD[:1])
+    assert relion("--imod_fiducials") == 0
+    executable.unlink()
+    assert relion("--imod_fiducials", "--only_do_unfinished") == 0
+    assert len(programs.calls()) == 1

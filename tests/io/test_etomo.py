@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from alignment_cases import apart_px, make_series, random_alignment
 
+from napari_tiltalign.batch.starts import read_start, start_file
 from napari_tiltalign.errors import BadInput, BadTiltSeries
 from napari_tiltalign.io import read
 from napari_tiltalign.io.convert import alignment_file, read_alignment, write_alignment
@@ -200,3 +201,12 @@ def test_relions_conversion_of_a_real_alignment(shared_data: Path) -> None:
     assert found.y_tilt_deg == pytest.approx([9.02])
     assert found.z_rot_deg == pytest.approx([85.267461], abs=1e-4)
     assert found.shift_yx_angst[0] == pytest.approx([2.585551, -64.15332], abs=1e-4)
+
+
+def test_a_run_can_start_from_a_folder_of_etomo(tmp_path: Path, case: tuple[Alignment, TiltSeries]) -> None:
+    truth, series = case
+    write_etomo(tmp_path / "its" / "TS", "TS", truth, series, "Setup.DatasetName=TS\n")
+    for start in (tmp_path / "its", tmp_path / "its" / "TS"):
+        found = read_start(start_file(start, "TS"), series)
+        assert found.tracks is not None
+        assert apart_px(found, truth) < 0.02

@@ -7,6 +7,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import MappingProxyType
 
+from napari_tiltalign.api import method_of
 from napari_tiltalign.batch.engine import run_jobs
 from napari_tiltalign.batch.job import SeriesJob, record_failure
 from napari_tiltalign.batch.outcome import SeriesOutcome, Summary, Watcher
@@ -21,7 +22,7 @@ from napari_tiltalign.io.output import remove_tables, write_tables_again
 from napari_tiltalign.io.output_folder import OutputFolder
 from napari_tiltalign.io.run_lock import RunLock
 from napari_tiltalign.io.series_state import SeriesState
-from napari_tiltalign.methods.base import MethodOptions
+from napari_tiltalign.methods.base import MethodOptions, check_usable
 from napari_tiltalign.model import Dataset
 
 _NO_OVERRIDES: Mapping[str, MethodOptions] = MappingProxyType({})
@@ -83,7 +84,8 @@ def align_dataset(
         If another run works in the folder, it holds results that should not be replaced unasked, a name is unknown, or
         the input would be overwritten.
     ProgramMissing
-        If a GPU is asked for and there is none, or Slurm is and it is not installed.
+        If a GPU is asked for and there is none, Slurm is and it is not installed, or the method needs a program that
+        is not there.
     Cancelled
         If the watcher or a stop marker asked to stop. What is done is kept.
     OSError
@@ -94,6 +96,8 @@ def align_dataset(
     with RunLock(request.folder.root) if lock is None else nullcontext(lock) as held:
         record = RunRecord(request, tuple(command))
         plan = make_plan(request)
+        if plan.to_align and placement.scheduler in ("local", "serial"):
+            check_usable(method_of(options), options)
         watcher.planned(plan)
         _clean(request.folder, plan)
         run = _Run(request, plan, held, watcher)

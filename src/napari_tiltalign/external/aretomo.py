@@ -20,6 +20,12 @@ _STACK_SHARE = 0.1
 _SCORE = re.compile(r"Best tilt axis:\s*[-+\d.]+\s*,\s*Score:\s*([-+]?\d+\.?\d*)")
 
 
+def _checked(options: MethodOptions) -> AreTomo:
+    if not isinstance(options, AreTomo):
+        raise BadInput(f"these are options of another method: {type(options).__name__}")
+    return options
+
+
 @dataclass(frozen=True, slots=True)
 class AreTomoMethod:
     """AreTomo; see `napari_tiltalign.methods.base.Method`."""
@@ -33,6 +39,16 @@ class AreTomoMethod:
         """Say why AreTomo cannot be used; empty if it was found."""
         return ARETOMO.missing()
 
+    def check_usable(self, options: MethodOptions) -> None:
+        """Make sure that AreTomo is where the options say, or can be found.
+
+        Raises
+        ------
+        ProgramMissing
+            If it is not there.
+        """
+        ARETOMO.find(_checked(options).executable)
+
     def __call__(
         self,
         series: TiltSeries,
@@ -42,14 +58,13 @@ class AreTomoMethod:
         progress: Progress = silent,
     ) -> Alignment:
         """Align a series with AreTomo; see `Method`. It cannot start from an alignment, so `start` must be None."""
-        if not isinstance(options, AreTomo):
-            raise BadInput(f"these are options of another method: {type(options).__name__}")
+        chosen = _checked(options)
         if start is not None:
             raise BadInput(f"{self.name} cannot start from an alignment; leave --start out")
-        program = installed(options.executable, options.aretomo_version)
-        with work_folder(series, options.keep_files_in, progress, _STACK_SHARE) as folder:
-            finished = _run(program, folder, options, progress)
-            found = _result(program, folder, options, finished)
+        program = installed(chosen.executable, chosen.aretomo_version)
+        with work_folder(series, chosen.keep_files_in, progress, _STACK_SHARE) as folder:
+            finished = _run(program, folder, chosen, progress)
+            found = _result(program, folder, chosen, finished)
         details = {**found.details, "program": {"name": f"AreTomo {program.family}", "version": program.version}}
         return for_all_images(found, series).replace(details=details)
 

@@ -45,6 +45,16 @@ class ImodMethod:
         """Say why IMOD cannot be used; empty if it was found."""
         return "" if not BATCHRUNTOMO.missing() or not TILTALIGN.missing() else BATCHRUNTOMO.missing()
 
+    def check_usable(self, options: MethodOptions) -> None:
+        """Make sure that IMOD is where the options say, or can be found.
+
+        Raises
+        ------
+        ProgramMissing
+            If it is not there.
+        """
+        _route(_checked(options))
+
     def __call__(
         self,
         series: TiltSeries,

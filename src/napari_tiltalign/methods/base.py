@@ -93,7 +93,8 @@ class Method(Protocol):
     """A way to align a tilt series.
 
     A method that needs something from outside, such as another program, may also have a method
-    ``unavailable_because() -> str``; see `unavailable_because`.
+    ``unavailable_because() -> str``, for what it finds by itself, and ``check_usable(options) -> None``, for what the
+    options say; see the functions of these names.
 
     Attributes
     ----------
@@ -199,6 +200,19 @@ def method(name: str) -> Method:
         return methods()[name]
     except KeyError:
         raise BadInput(f"no method {name!r}; there are {', '.join(methods())}") from None
+
+
+def check_usable(method: Method, options: MethodOptions) -> None:
+    """Make sure, before many series are begun, that a method has what it needs on this computer.
+
+    Raises
+    ------
+    ProgramMissing
+        If a program is not there; the message says where it was looked for.
+    """
+    check = getattr(method, "check_usable", None)
+    if check is not None:
+        check(options)
 
 
 def unavailable_because(method: Method) -> str:
