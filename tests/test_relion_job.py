@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from fake_method import NudgeMethod
 from napari_tiltalign.cli import main
 from napari_tiltalign.cli.relion_flags import ExternalFlags, OwnFlags, RelionFlags, flags_of_job, input_of
-from napari_tiltalign.cli.relion_methods import options_for, overrides_for
+from napari_tiltalign.cli.relion_methods import options_for, overrides_for, unused_flags
 from napari_tiltalign.errors import BadInput
 from napari_tiltalign.external.aretomo_options import AreTomo
 from napari_tiltalign.external.imod_options import ImodFiducial, ImodPatchTracking
@@ -234,6 +235,33 @@ def test_own_methods(flags: RelionFlags, expected: object) -> None:
 )
 def test_programs(flags: RelionFlags, expected: object) -> None:
     assert options_for(flags, OwnFlags(use_programs=True)) == expected
+
+
+@pytest.mark.parametrize(
+    ("way", "flag", "value"),
+    [
+        ("imod_fiducials", "fiducial_diameter", 7.0),
+        ("imod_patchtrack", "patch_size", 77.0),
+        ("aretomo2", "tomogram_thickness", 177.0),
+    ],
+)
+def test_what_is_chosen_reaches_our_methods(way: str, flag: str, value: float) -> None:
+    chosen = RelionFlags(**{way: True})
+    try:
+        plain = options_for(chosen, OwnFlags())
+    except BadInput as error:
+        assert "there is no method of our own" in str(error)  # noqa: PT017
+        pytest.skip(f"there is no method of our own for {way}")
+    changed = dataclasses.replace(chosen, **{flag: value})
+    assert options_for(changed, OwnFlags()) != plain
+    assert unused_flags(changed, OwnFlags()) == []
+
+
+def test_what_has_no_effect_is_said() -> None:
+    flags = RelionFlags(imod_fiducials=True, gpu="0", adoc_template="x", patch_size=3)
+    assert unused_flags(flags, OwnFlags()) == ["--adoc_template", "--gpu"]
+    assert unused_flags(flags, OwnFlags(use_programs=True)) == []
+    assert unused_flags(RelionFlags(imod_fiducials=True), OwnFlags()) == []
 
 
 @pytest.mark.parametrize("flags", [RelionFlags(), RelionFlags(imod_fiducials=True, aretomo2=True)])

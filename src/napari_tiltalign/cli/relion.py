@@ -113,7 +113,7 @@ def _run(flags: RelionFlags, external: ExternalFlags, own: OwnFlags, markers: Jo
     source, folder = input_of(flags, external), OutputFolder(Path(flags.o))
     options = options_for(flags, own)
     if unused := unused_flags(flags, own):
-        print(f"Without --use_programs these have no effect: {', '.join(unused)}", file=sys.stderr)
+        print(f"Our own methods do not know {', '.join(unused)}; IMOD and AreTomo do (--use_programs)", file=sys.stderr)
     dataset = read(source)
     if isinstance(options, ExternalOptions):
         options = options.replace(keep_files_in=str((folder.root / _PROGRAMS).absolute()))

@@ -13,7 +13,7 @@ from napari_tiltalign.external.aretomo_options import AreTomo
 from napari_tiltalign.external.imod_options import ImodFiducial, ImodPatchTracking
 from napari_tiltalign.external.options import ExternalOptions
 from napari_tiltalign.io.numbers import parse_number
-from napari_tiltalign.methods.base import MethodOptions, method, methods
+from napari_tiltalign.methods.base import Method, MethodOptions, method, methods
 from napari_tiltalign.model import Dataset
 
 THICKNESS = "rlnTomoTomogramThickness"
@@ -25,6 +25,12 @@ _NATIVE: Mapping[str, tuple[str, ...]] = {
 }
 """RELION's three ways to align, and our methods for them, the first that there is."""
 _THICKNESS_OPTIONS = ("thickness_nm", "sample_thickness_nm")
+_VALUES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "imod_fiducials": {"fiducial_diameter": ("diameter_nm",)},
+    "imod_patchtrack": {"patch_size": ("patch_size_nm",), "patch_overlap": ("patch_overlap_percent",)},
+    "aretomo2": {"tomogram_thickness": _THICKNESS_OPTIONS},
+}
+"""Flag to the options that our methods may have for it."""
 
 
 def options_for(flags: RelionFlags, own: OwnFlags) -> MethodOptions:
@@ -69,20 +75,21 @@ def _built(kind: type[MethodOptions], values: Mapping[str, Any], more: tuple[str
 _Made = tuple[type[MethodOptions], dict[str, Any]]
 
 
-def _native(way: str) -> Callable[[RelionFlags], _Made]:
-    """Our own method for one of RELION's ways; it takes those of the values that it knows."""
+def _native_method(way: str) -> Method:
+    """Our own method for one of RELION's ways."""
     name = next((name for name in _NATIVE[way] if name in methods()), None)
     if name is None:
         raise BadInput(f"there is no method of our own for --{way}; run the program itself (--use_programs), or choose "
                        f"one of {', '.join(methods())} (--method)")  # fmt: skip
-    kind = method(name).Options
+    return method(name)
+
+
+def _native(way: str) -> Callable[[RelionFlags], _Made]:
+    kind = _native_method(way).Options
 
     def make(flags: RelionFlags) -> _Made:
-        values = {"diameter_nm": flags.fiducial_diameter} if way == "imod_fiducials" else {}
-        if way == "imod_patchtrack":
-            values = {"patch_size_nm": flags.patch_size, "patch_overlap_percent": flags.patch_overlap}
-        values |= dict.fromkeys(_THICKNESS_OPTIONS, flags.tomogram_thickness)
-        return kind, {option: value for option, value in values.items() if option in kind.model_fields}
+        wanted = {option: getattr(flags, flag) for flag, options in _VALUES[way].items() for option in options}
+        return kind, {option: value for option, value in wanted.items() if option in kind.model_fields}
 
     return make
 
@@ -123,10 +130,15 @@ _OF_PROGRAMS: Mapping[str, Callable[[RelionFlags], _Made]] = {
 
 
 def unused_flags(flags: RelionFlags, own: OwnFlags) -> list[str]:
-    """Return the flags that were given and do nothing, because they are for programs that are not run."""
+    """Return the flags that were given and do nothing: for programs that are not run, or that our method has not."""
     if own.use_programs and not own.method:
         return []
-    return [f"--{name}" for name in ("adoc_template", "other_wrapper_args", "gpu") if getattr(flags, name)]
+    names = ["adoc_template", "other_wrapper_args", "gpu", "aretomo_tiltcorrect"]
+    for way in [] if own.method else [way for way in _NATIVE if getattr(flags, way)]:
+        fields = _native_method(way).Options.model_fields
+        names += [flag for flag, options in _VALUES[way].items() if not any(option in fields for option in options)]
+    defaults = RelionFlags()
+    return [f"--{name}" for name in names if getattr(flags, name) != getattr(defaults, name)]
 
 
 def overrides_for(dataset: Dataset, options: MethodOptions) -> dict[str, MethodOptions]:

@@ -123,7 +123,8 @@ def _draw(canvas: object, title: str, x_label: str, lines: Sequence[_Line], bott
     plot.data = [_points(line.values) for line in lines]
     low, high = _range([y for points in plot.data for _x, y in points])
     plot.yValueAxis.valueMin, plot.yValueAxis.valueMax = low, high
-    plot.xValueAxis.valueMin, plot.xValueAxis.valueMax = 0, max(len(line.values) for line in lines) + 1
+    last = max(len(line.values) for line in lines) + 1
+    plot.xValueAxis.valueMin, plot.xValueAxis.valueMax, plot.xValueAxis.valueStep = 0, last, max(1, last // 8)
     plot.yValueAxis.labelTextFormat = "%.4g"
     plot.xValueAxis.labelTextFormat = "%d"
     for k in range(len(lines)):
