@@ -13,10 +13,11 @@ from alignment_cases import apart_px, make_series, random_alignment
 from napari_tiltalign.batch.starts import read_start, start_file
 from napari_tiltalign.errors import BadInput, BadTiltSeries
 from napari_tiltalign.io import read
-from napari_tiltalign.io.convert import alignment_file, read_alignment, write_alignment
+from napari_tiltalign.io.convert import alignment_file, alignment_of_input, read_alignment, write_alignment
 from napari_tiltalign.io.etomo import find_etomo, read_etomo
 from napari_tiltalign.io.fid import write_fid
 from napari_tiltalign.io.imod import write_imod
+from napari_tiltalign.io.output_folder import OutputFolder
 from napari_tiltalign.model import Alignment, TiltSeries, Tracks
 
 LOG = "AngleOffset = 2.85\n Residual error mean and sd: 0.360 0.457 nm\n"
@@ -210,3 +211,16 @@ def test_a_run_can_start_from_a_folder_of_etomo(tmp_path: Path, case: tuple[Alig
         found = read_start(start_file(start, "TS"), series)
         assert found.tracks is not None
         assert apart_px(found, truth) < 0.02
+
+
+def test_folders_of_results_have_everything(tmp_path: Path, case: tuple[Alignment, TiltSeries]) -> None:
+    """Our own folder has files of all formats; the record is the one that holds all."""
+    truth, series = case
+    folder = OutputFolder(tmp_path)
+    folder.series_folder("TS").mkdir(parents=True)
+    write_alignment(folder.alignment_record("TS"), truth, series)
+    for suffix in (".xf", ".aln"):
+        write_alignment(folder.series_file("TS", suffix), truth, series)
+    for path in (tmp_path, folder.series_folder("TS")):
+        assert alignment_file(path, "TS") == folder.alignment_record("TS")
+    assert alignment_of_input(series) is None

@@ -25,7 +25,7 @@ from napari_tiltalign.io.losses import Loss, magnification_loss, unit_magnificat
 from napari_tiltalign.io.output_folder import OutputFolder
 from napari_tiltalign.io.record import read_record, write_record
 from napari_tiltalign.io.relion import read_relion
-from napari_tiltalign.io.relion_alignment import star_blocks_with_alignment
+from napari_tiltalign.io.relion_alignment import read_alignment_columns, star_blocks_with_alignment
 from napari_tiltalign.io.star import write_star
 from napari_tiltalign.io.star_alignment import alignment_of_star, alignment_of_star_series
 from napari_tiltalign.model import NOT_GIVEN, Alignment, TiltSeries
@@ -92,6 +92,9 @@ def alignment_file(path: Path, series_name: str | None = None) -> Path:
     if not path.is_dir():
         return path
     results = OutputFolder(path)
+    records = [path / "alignment.json", *([results.alignment_record(series_name)] if series_name is not None else [])]
+    if record := next((file for file in records if file.is_file()), None):
+        return record
     if results.aligned_star.is_file():
         return results.aligned_star
     meant = () if series_name is None else (series_name, safe_name(series_name))
@@ -116,6 +119,32 @@ def _read_star_alignment(path: Path, series: TiltSeries | None) -> Alignment:
         names = ", ".join([*(s.name for s in dataset), *dataset.failed])
         raise BadInput(f"{path} lists the series {names}; say which one you mean, or give its own STAR file")
     return alignment_of_star_series(dataset.series[0])
+
+
+def alignment_of_input(series: TiltSeries) -> Alignment | None:
+    """Return the alignment that comes with a series as it was read, or None if there is none.
+
+    That is the one in the columns of its STAR file, with IMOD's beads if the folder of RELION's job has them; or, for a
+    stack, what IMOD or AreTomo has left beside it: ``NAME.edf`` or ``NAME.xf`` with ``NAME.tlt``, or ``NAME.aln``.
+
+    Raises
+    ------
+    BadTiltSeries
+        If it cannot be used or does not fit the series.
+    BadInput
+        If the settings of etomo cannot be used.
+    """
+    source = Path(series.source)
+    if not source.name:  # images in memory
+        return None
+    if source.suffix.lower() == ".star":
+        if read_alignment_columns(series) is None:
+            return None
+        return _with_tracks_of_job(alignment_of_star_series(series), series, source)
+    beside = source.with_suffix
+    if beside(".xf").is_file() and beside(".tlt").is_file():
+        return read_alignment(beside(".edf") if beside(".edf").is_file() else beside(".xf"), series)
+    return read_alignment(beside(".aln"), series) if beside(".aln").is_file() else None
 
 
 def _with_tracks_of_job(alignment: Alignment, series: TiltSeries, star: Path) -> Alignment:

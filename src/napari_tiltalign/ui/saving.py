@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from napari_tiltalign.errors import BadInput, TiltAlignError
-from napari_tiltalign.io.convert import for_series
+from napari_tiltalign.io.convert import alignment_of_input, for_series
 from napari_tiltalign.io.curation import CuratedAlignment, Curation, read_curation, write_curation
 from napari_tiltalign.io.files import sha256_of
 from napari_tiltalign.io.output import LossesByFormat, write_series_result, write_tables_again
@@ -51,7 +51,7 @@ def folder_with_results(dataset: Dataset, series_name: str) -> OutputFolder | No
 
 
 def restored_work(dataset: Dataset, series: TiltSeries) -> Work:
-    """Work on a series as it was saved; nothing but its own exclusions if nothing was saved.
+    """Work on a series as it was saved; if nothing was, its own exclusions and the alignment that came with it.
 
     An ``alignment.json`` that was written after the curation, as by the command line, comes in as one more candidate
     and is the one in use.
@@ -63,7 +63,8 @@ def restored_work(dataset: Dataset, series: TiltSeries) -> Work:
     """
     folder = folder_with_results(dataset, series.name)
     if folder is None:
-        return opened_work(series, {})
+        found = alignment_of_input(series)
+        return opened_work(series, {} if found is None else {found.provenance.method: found})
     curation = read_curation(folder.curation_file(series.name))
     work = opened_work(series, {}) if curation is None else work_of_curation(curation, series)
     record = folder.alignment_record(series.name)
