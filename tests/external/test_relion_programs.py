@@ -112,3 +112,40 @@ def test_what_is_done_needs_no_program(programs: Programs, case: tuple[Alignment
     executable.unlink()
     assert relion("--imod_fiducials", "--only_do_unfinished") == 0
     assert len(programs.calls()) == 1
+
+
+def test_ctf_of_aretomo2(programs: Programs, case: tuple[Alignment, TiltSeries]) -> None:
+    """Columns of the series' own table, with the astigmatism that belongs to them and the phase in degrees."""
+    truth, series = case
+    included = truth.included.copy()
+    included[3] = False  # AreTomo drops this one
+    programs.deliver(truth.replace(included=included), series)
+    programs.install("AreTomo2")
+    assert relion("--aretomo2", "--aretomo_ctf", "--aretomo_phaseshift") == 0
+    (call,) = programs.calls()
+    tags = {"-Kv": ["300"], "-Cs": ["2.7"], "-AmpContrast": ["0.1"], "-PixSize": ["10"], "-ExtPhase": ["90", "180"]}
+    assert tags.items() <= call["tags"].items()
+    columns = read_star(Path(JOB) / "tilt_series" / "TS_01.star")["TS_01"].columns
+    assert len(columns["rlnDefocusU"]) == 6
+    assert columns["rlnDefocusU"][:2] == ("30001.000000", "30002.000000")
+    assert columns["rlnDefocusV"][0] == "29001.000000"
+    assert set(columns["rlnCtfAstigmatism"]) == {"1000.000000"}
+    assert float(columns["rlnPhaseShift"][0]) == pytest.approx(90, abs=1e-4)
+    assert "rlnCtfMaxResolution" not in columns
+    tilts = [float(cell) for cell in columns["rlnTomoNominalStageTiltAngle"]]
+    assert tilts == sorted(tilts), "the lines of AreTomo2 stand by tilt, like these"
+
+
+def test_ctf_that_was_cut_short(programs: Programs, case: tuple[Alignment, TiltSeries]) -> None:
+    programs.install("AreTomo2")
+    programs.behave("cut-ctf")
+    assert relion("--aretomo2", "--aretomo_ctf") == 3
+    assert "series_ctf.txt has 6 lines for 7 images" in (Path(JOB) / "failed_tilt_series.star").read_text()
+
+
+@pytest.mark.parametrize(
+    "flags", [("--imod_fiducials", "--aretomo_ctf"), ("--aretomo2", "--aretomo_ctf", "--method", "x")]
+)
+def test_ctf_of_another_program(programs: Programs, case: tuple[Alignment, TiltSeries], flags: tuple[str, ...]) -> None:
+    programs.install("AreTomo2", *IMOD)
+    assert relion(*flags) == 1

@@ -66,9 +66,9 @@ class RelionFlags:
     aretomo_tiltcorrect_angle
         The offset, degrees; above 180 to have it measured.
     aretomo_ctf
-        Refused: estimate the CTF with a job of RELION.
+        Let AreTomo2 estimate the CTF; only with --use_programs.
     aretomo_phaseshift
-        Refused, like --aretomo_ctf.
+        Let AreTomo2 estimate the phase shift too; only with --aretomo_ctf.
     gpu
         GPUs for AreTomo: 0:1 for one series on each, 0,1 for both to work on one.
     other_wrapper_args
@@ -178,6 +178,8 @@ _OF_JOB: Mapping[str, tuple[str, ...]] = {
     "aretomo_exe": ("fn_aretomo_exe",),
     "aretomo_tiltcorrect": ("do_aretomo_tiltcorrect", "aretomo_tiltcorrect"),
     "aretomo_tiltcorrect_angle": ("aretomo_tiltcorrect_angle",),
+    "aretomo_ctf": ("do_aretomo_ctf",),
+    "aretomo_phaseshift": ("do_aretomo_phaseshift",),
     "gpu": ("gpu_ids",),
     "other_wrapper_args": ("other_aretomo_args",),
 }

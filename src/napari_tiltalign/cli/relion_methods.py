@@ -41,8 +41,8 @@ def options_for(flags: RelionFlags, own: OwnFlags) -> MethodOptions:
     BadInput
         If not exactly one way to align is chosen, or a value makes no sense.
     """
-    if flags.aretomo_ctf or flags.aretomo_phaseshift:
-        raise BadInput("this program does not estimate the CTF (--aretomo_ctf, --aretomo_phaseshift); leave them out "
+    if flags.aretomo_ctf and not (own.use_programs and flags.aretomo2 and not own.method):
+        raise BadInput("only AreTomo2 estimates the CTF (--aretomo_ctf with --aretomo2 --use_programs); leave it out "
                        "and run RELION's CTF estimation before the alignment")  # fmt: skip
     chosen = [name for name in _NATIVE if getattr(flags, name)]
     if own.method:
@@ -115,6 +115,8 @@ def _aretomo(flags: RelionFlags) -> _Made:
         "executable": flags.aretomo_exe,
         "aretomo_gpus": flags.gpu,
     }
+    if flags.aretomo_ctf:
+        values["estimate_ctf"] = "defocus-and-phase" if flags.aretomo_phaseshift else "defocus"
     if flags.aretomo_tiltcorrect:
         given = abs(flags.aretomo_tiltcorrect_angle) < _LARGEST_OFFSET_DEG
         values["tilt_angle_offset"] = "given" if given else "measure"

@@ -13,6 +13,8 @@ from napari_tiltalign.external.gpus import gpu_group
 from napari_tiltalign.external.run import Command, Finished, run
 from napari_tiltalign.external.work import WorkFolder, for_all_images, work_folder
 from napari_tiltalign.io.aretomo import read_aretomo
+from napari_tiltalign.io.aretomo_ctf import read_ctf_columns
+from napari_tiltalign.io.convert import STAR_COLUMNS
 from napari_tiltalign.methods.base import MethodOptions, Progress, silent
 from napari_tiltalign.model import Alignment, Flag, TiltSeries
 
@@ -97,14 +99,24 @@ def _result(program: Installed, folder: WorkFolder, options: AreTomo, finished: 
         raise ProgramFailed(f"AreTomo {finished.how} and left no {aln.name}: {cause}")
     try:
         found = read_aretomo(aln, folder.series, half_pixel=options.conversion)
-    except BadTiltSeries as error:
+        if options.estimate_ctf != "no":
+            found = _with_ctf(found, folder, with_phase=options.estimate_ctf == "defocus-and-phase")
+    except (BadTiltSeries, BadInput) as error:
+        problem = error.problem if isinstance(error, BadTiltSeries) else str(error)
         cause = f"; it said: {finished.cause}" if finished.exit_code else ""
-        raise ProgramFailed(f"AreTomo left a result that cannot be used: {error.problem}{cause}") from error
+        raise ProgramFailed(f"AreTomo left a result that cannot be used: {problem}{cause}") from error
     scores = [float(score) for score in _SCORE.findall(folder.log.read_text(encoding="utf-8", errors="replace"))]
     statistics = {"aretomo_tilt_axis_score": max(scores)} if scores else {}
     complaint = f"AreTomo {finished.how}: {finished.cause}"
     flags = (Flag("program_complained", complaint),) if finished.exit_code else ()
     return found.replace(statistics=statistics, flags=(*found.flags, *flags))
+
+
+def _with_ctf(found: Alignment, folder: WorkFolder, *, with_phase: bool) -> Alignment:
+    """Add the columns of the CTF for the images that AreTomo has not dropped, which stand by tilt."""
+    aligned = [tilt_id for tilt_id, used in zip(found.tilt_ids, found.included, strict=True) if used]
+    columns = read_ctf_columns(folder.file("_ctf.txt"), aligned, with_phase=with_phase)
+    return found.replace(details={**found.details, STAR_COLUMNS: columns})
 
 
 ARETOMO_METHOD = AreTomoMethod()

@@ -11,11 +11,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from napari_tiltalign.errors import BadTiltSeries, ProgramFailed
 from napari_tiltalign.external.aretomo_install import Family
 from napari_tiltalign.external.aretomo_options import AreTomo
 from napari_tiltalign.external.imod_directives import number
 from napari_tiltalign.external.run import split_arguments
 from napari_tiltalign.external.work import ROOT_NAME
+from napari_tiltalign.io.numbers import parse_number
 from napari_tiltalign.model import TiltSeries
 
 OUT = "out"
@@ -55,8 +57,12 @@ def aretomo_arguments(
     Raises
     ------
     ProgramFailed
-        If the extra arguments cannot be split.
+        If the extra arguments cannot be split, or this AreTomo is not asked for the CTF.
+    BadTiltSeries
+        If the CTF is to be estimated and the microscope is not known.
     """
+    if options.estimate_ctf != "no" and family != "2":
+        raise ProgramFailed(f"AreTomo {family} is not asked for the CTF; use AreTomo2, or --estimate-ctf no")
     words = _aretomo3(series, options) if family == "3" else _aretomo2(series, options)
     more = split_arguments(options.extra_arguments, "--extra-arguments")
     return (*words, *(("-Gpu", *gpus) if gpus else ()), *more)
@@ -72,6 +78,7 @@ def _aretomo2(series: TiltSeries, options: AreTomo) -> Iterator[str]:
     yield from ("-ImgDose", "0", "-AlignZ", str(align_z_px(series, options)), "-VolZ", "0")
     yield from _tilt_axis(series, options)
     yield from _tilt_offset(options)
+    yield from _ctf(series, options)
     yield from _patches(options, "-Patch")
     yield from ("-OutImod", "0", "-DarkTol", number(options.dark_tolerance))
 
@@ -101,6 +108,24 @@ def _tilt_offset(options: AreTomo) -> tuple[str, ...]:
     if options.tilt_angle_offset == "measure":
         return ("-TiltCor", "1")
     return ("-TiltCor", "1", number(options.tilt_angle_offset_deg))
+
+
+def _ctf(series: TiltSeries, options: AreTomo) -> Iterator[str]:
+    if options.estimate_ctf == "no":
+        return
+    for flag, column in (
+        ("-Kv", "rlnVoltage"),
+        ("-Cs", "rlnSphericalAberration"),
+        ("-AmpContrast", "rlnAmplitudeContrast"),
+    ):
+        if column not in series.columns:
+            raise BadTiltSeries(
+                series.name, f"the CTF cannot be estimated: the global STAR file has no column {column}"
+            )
+        yield from (flag, number(parse_number(series.columns[column], f"{column} of {series.name}")))
+    yield from ("-PixSize", number(series.pixel_size_angst))
+    if options.estimate_ctf == "defocus-and-phase":
+        yield from ("-ExtPhase", "90", "180")
 
 
 def _patches(options: AreTomo, flag: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from napari_tiltalign.external.options import ExternalOptions
 
 Version = Literal["auto", "1", "2", "3"]
 TiltOffset = Literal["measure", "given", "leave"]
+CtfEstimation = Literal["no", "defocus", "defocus-and-phase"]
 
 
 class AreTomo(ExternalOptions):
@@ -53,6 +54,13 @@ class AreTomo(ExternalOptions):
             description="Views darker than this part of the one at zero tilt are dropped (-DarkTol)",
         ),
     ] = 0.7
+    estimate_ctf: Annotated[
+        CtfEstimation,
+        Field(
+            description="Whether AreTomo2 estimates the CTF too, for RELION's columns; it needs voltage, spherical "
+            "aberration and amplitude contrast in the global STAR file"
+        ),
+    ] = "no"
     aretomo_gpus: Annotated[
         str,
         Field(

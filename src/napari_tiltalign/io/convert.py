@@ -31,6 +31,8 @@ from napari_tiltalign.io.star_alignment import alignment_of_star, alignment_of_s
 from napari_tiltalign.model import NOT_GIVEN, Alignment, TiltSeries
 
 READABLE = (".star", ".xf", ".aln", ".json", ".edf")
+STAR_COLUMNS = "star_columns"
+"""Key of the details of an alignment: what a program has measured besides, for columns of RELION's STAR file."""
 WRITABLE = (".star", ".xf", ".aln", ".json", ".fid")
 
 
@@ -217,7 +219,8 @@ def _write_star(path: Path, alignment: Alignment, series: TiltSeries | None) -> 
     rows = [int(i) for i in series.tilt_order() if alignment.included[i]]
     if not rows:
         raise BadTiltSeries(series.name, f"no image is included, so there is nothing to write to {path}")
-    write_star(path, star_blocks_with_alignment(series, unit_magnification_geometry(alignment), rows))
+    measured = alignment.details.get(STAR_COLUMNS, {})
+    write_star(path, star_blocks_with_alignment(series, unit_magnification_geometry(alignment), rows, measured))
     return (*magnification_loss(alignment), *unwritten_losses(alignment, "are not listed"))
 
 

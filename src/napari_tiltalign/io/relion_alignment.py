@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -94,7 +95,10 @@ def _vector(cell: str, what: str) -> FloatArray:
 
 
 def star_blocks_with_alignment(
-    series: TiltSeries, geometry: ViewGeometry, rows: Sequence[int] | None = None
+    series: TiltSeries,
+    geometry: ViewGeometry,
+    rows: Sequence[int] | None = None,
+    measured: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> dict[str, Table]:
     """Return the tables of a series' STAR file with an alignment in them, as RELION's own job would write them.
 
@@ -109,6 +113,8 @@ def star_blocks_with_alignment(
         One view for each of its images, in its order. Magnifications must be 1: the format has no place for them.
     rows
         Which images to list, in this order; by default those included, by ascending nominal tilt.
+    measured
+        Further columns to write over those of the input, with the cell of each image by its identity.
 
     Raises
     ------
@@ -126,7 +132,9 @@ def star_blocks_with_alignment(
     for i in rows:
         kept = {name: cell for name, cell in series.tilts[i].columns.items() if name not in _MATRIX_ROWS}
         aligned = {name: format_number(column[i]) for name, column in zip(ALIGNMENT_COLUMNS, values, strict=True)}
-        table_rows.append(kept | aligned)
+        tilt_id = series.tilts[i].tilt_id
+        more = {column: cells.get(tilt_id, kept.get(column, "")) for column, cells in measured.items()}
+        table_rows.append(kept | more | aligned)
     return {series.name: Table.from_rows(table_rows), **series.extra_blocks}
 
 

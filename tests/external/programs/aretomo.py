@@ -66,4 +66,10 @@ if __name__ == "__main__":
         print("Error: Fail to allocate device memory, GPU 0")
         sys.exit(1)
     deliver(RESULTS / "series.aln", target)
+    if "-Kv" in given:
+        kept = [line for line in (RESULTS / "series.aln").read_text().splitlines() if line and not line.startswith("#")]
+        rows = [f"{k} {30000 + k}.0 {29000 + k}.0 51.5 1.570796 0.1 10.0" for k in range(1, len(kept) + 1)]
+        if os.environ.get("FAKE_PROGRAM") == "cut-ctf":
+            rows.pop()
+        target.with_name("series_ctf.txt").write_text("# Columns: #1 micrograph number\n" + "\n".join(rows) + "\n")
     after_work(NAME)
