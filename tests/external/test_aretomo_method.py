@@ -66,6 +66,14 @@ def test_command_line(family: str, pixel: float, options: AreTomo, expected: str
     assert " ".join(words) == expected
 
 
+def test_patches_of_one_direction_hold_for_both() -> None:
+    for options in (AreTomo(patches_x=4), AreTomo(patches_y=4)):
+        words = aretomo_arguments(series_named(), options, "2")
+        at = words.index("-Patch")
+        assert words[at + 1 : at + 3] == ("4", "4")
+    assert "-Patch" not in aretomo_arguments(series_named(), AreTomo(), "2")
+
+
 def test_axis_that_is_not_known_or_zero() -> None:
     series = series_named()
     unknown = series.replace(tilts=tuple(t.__class__(t.tilt_id, t.image, t.nominal_tilt_deg) for t in series.tilts))

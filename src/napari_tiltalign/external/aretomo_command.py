@@ -129,6 +129,6 @@ def _ctf(series: TiltSeries, options: AreTomo) -> Iterator[str]:
 
 
 def _patches(options: AreTomo, flag: str) -> tuple[str, ...]:
-    if not (options.patches_x and options.patches_y):
+    if not (options.patches_x or options.patches_y):
         return ()
-    return (flag, str(options.patches_x), str(options.patches_y))
+    return (flag, str(options.patches_x or options.patches_y), str(options.patches_y or options.patches_x))

@@ -41,10 +41,10 @@ class AreTomo(ExternalOptions):
         bool, Field(description="Whether AreTomo refines the tilt axis; otherwise the nominal one is kept")
     ] = True
     patches_x: Annotated[
-        int, Field(ge=0, le=20, description="Patches along x for local alignment; 0 for none (-Patch)")
+        int, Field(ge=0, le=20, description="Patches along x for local alignment (-Patch); 0 for as many as along y")
     ] = 0
     patches_y: Annotated[
-        int, Field(ge=0, le=20, description="Patches along y for local alignment; 0 for none (-Patch)")
+        int, Field(ge=0, le=20, description="Patches along y for local alignment (-Patch); 0 for as many as along x")
     ] = 0
     dark_tolerance: Annotated[
         float,
