@@ -11,7 +11,8 @@ from qtpy.QtCore import Qt
 
 from napari_tiltalign.model import Flag
 from napari_tiltalign.ui.attach import session_of
-from napari_tiltalign.ui.commands import AddAlignment, ExcludeViews
+from napari_tiltalign.ui.commands import AddAlignment, ExcludeViews, UseAlignment
+from napari_tiltalign.ui.comparison import Comparison, How
 from napari_tiltalign.ui.inspect_widget import InspectWidget
 
 pytestmark = pytest.mark.gui
@@ -45,14 +46,14 @@ def curves(widget: InspectWidget, panel: int) -> list:
 
 
 def cells(widget: InspectWidget) -> list[list[str]]:
-    return [[item.text(column) for column in range(7)] for item in widget._items()]
+    return [[item.text(column) for column in range(7)] for item in widget.candidates._items()]
 
 
 def test_without_an_alignment_it_says_so(widget):
     assert curves(widget, 0) == []
     assert "no alignment yet" in widget.hint.text()
     assert cells(widget) == []
-    assert not widget.use_button.isEnabled()
+    assert not widget.candidates.use_button.isEnabled()
 
 
 def test_plots_show_the_alignment_in_use(aligned, series, truth):
@@ -92,16 +93,16 @@ def test_marks_follow_the_slider(aligned, series):
 def test_alignments_are_listed_with_their_warnings(aligned):
     assert cells(aligned)[0][0] == "one"
     assert cells(aligned)[0][6] == "1"
-    assert "only 2" in aligned._items()[0].toolTip(0)
+    assert "only 2" in aligned.candidates._items()[0].toolTip(0)
     assert cells(aligned)[1][:5] == ["two", "0.25", "0.31", "13/13", "7"]
-    assert [item.font(0).bold() for item in aligned._items()] == [False, True]
+    assert [item.font(0).bold() for item in aligned.candidates._items()] == [False, True]
 
 
 def test_another_alignment_is_put_to_use_and_undone(aligned):
-    aligned.candidates.setCurrentItem(aligned._items()[0])
-    aligned.use_button.click()
+    aligned.candidates.list.setCurrentItem(aligned.candidates._items()[0])
+    aligned.candidates.use_button.click()
     assert aligned.session.work.current == "one"
-    assert not aligned.use_button.isEnabled()
+    assert not aligned.candidates.use_button.isEnabled()
     assert "There are no beads" in aligned.hint.text()
     assert aligned._grid is None
     aligned.session.undo()
@@ -111,15 +112,15 @@ def test_another_alignment_is_put_to_use_and_undone(aligned):
 
 def test_ticked_alignments_are_drawn_too(aligned, truth):
     before = len(curves(aligned, 0))
-    aligned._items()[0].setCheckState(0, Qt.CheckState.Checked)
+    aligned.candidates._items()[0].setCheckState(0, Qt.CheckState.Checked)
     drawn = curves(aligned, 0)
     assert len(drawn) == before + 2
     order = np.argsort(aligned.plots._tilt_deg, kind="stable")
     np.testing.assert_allclose(drawn[-1].yData, truth.geometry.shift_yx_angst[order, 1] + 10.0)
-    aligned._items()[1].setCheckState(0, Qt.CheckState.Checked)
+    aligned.candidates._items()[1].setCheckState(0, Qt.CheckState.Checked)
     assert len(curves(aligned, 0)) == before + 2, "the one in use is drawn once"
     aligned.session.do(AddAlignment("three", truth))
-    assert aligned._items()[0].checkState(0) == Qt.CheckState.Checked, "what was ticked stays ticked"
+    assert aligned.candidates._items()[0].checkState(0) == Qt.CheckState.Checked, "what was ticked stays ticked"
 
 
 def test_axes_are_seen_on_dark_and_light(aligned):
@@ -140,3 +141,29 @@ def test_closing_the_dataset_empties_it(aligned):
 def test_napari_finds_it(make_napari_viewer):
     _, widget = make_napari_viewer().window.add_plugin_dock_widget("napari-tiltalign", "Inspect")
     assert isinstance(widget, InspectWidget)
+
+
+def test_tomograms_are_made_in_a_thread_and_shown_side_by_side(aligned, qtbot, truth):
+    aligned.candidates._items()[0].setCheckState(0, Qt.CheckState.Checked)
+    aligned.candidates.tomogram_button.click()
+    assert not aligned.candidates.tomogram_button.isEnabled()
+    assert aligned.candidates.progress.isVisibleTo(aligned)
+    qtbot.waitUntil(lambda: len(aligned.tomograms.tomograms) == 2, timeout=120_000)
+    assert list(aligned.tomograms.tomograms) == ["two", "one"]
+    assert aligned.tomogram_hint.text().startswith("two: ")
+    qtbot.waitUntil(aligned.candidates.tomogram_button.isEnabled, timeout=10_000)
+    assert {"tomogram XY", "tomogram XZ", "slab"} <= {layer.name for layer in aligned.viewer.layers}
+    aligned.session.do(UseAlignment("one"))
+    assert list(aligned.tomograms.tomograms) == ["one"], "the other one is not ticked"
+
+
+def test_what_is_compared_is_chosen_and_offered(aligned):
+    box = aligned.candidates
+    assert [box.what_box.itemText(i) for i in range(box.what_box.count())] == ["nothing", "one"]
+    box.what_box.setCurrentText("one")
+    box.how_box.setCurrentText("overlay")
+    box.how_box.activated.emit(1)
+    assert aligned.session.comparison == Comparison("one", How.OVERLAY)
+    assert aligned.session.shows_aligned
+    aligned.session.compare(Comparison())
+    assert box.what_box.currentText() == "nothing"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from time import monotonic
@@ -36,7 +35,7 @@ from napari_tiltalign.ui.preferences import preferences
 from napari_tiltalign.ui.saving import free_name, proposed_folder
 from napari_tiltalign.ui.series_options import SeriesOptions
 from napari_tiltalign.ui.summary import alignment_summary
-from napari_tiltalign.ui.tasks import Task
+from napari_tiltalign.ui.tasks import Running, Task
 from napari_tiltalign.ui.user_state import remember_folder
 
 NOTHING, IN_USE = START_CHOICES = ("the angles in the input", "the alignment in use")
@@ -66,19 +65,6 @@ def widget_class(method_name: str) -> type[AlignWidget]:
     return type(title, (AlignWidget,), {"method_name": method_name, "__doc__": methods()[method_name].summary})
 
 
-@dataclass(slots=True)
-class _Runs:
-    """What runs; apart from the widget, so that it can be stopped when the widget is gone."""
-
-    task: Task | None = None
-
-    def stop_silently(self) -> None:
-        """Stop, and let nobody hear of it."""
-        if self.task is not None:
-            self.task.blockSignals(True)
-            self.task.cancel()
-
-
 class AlignWidget(Container[Widget]):
     """Options of one method, a button that runs it, and what came of it.
 
@@ -93,7 +79,7 @@ class AlignWidget(Container[Widget]):
     def __init__(self, napari_viewer: ViewerModel) -> None:
         self._session = session_of(napari_viewer)
         self._method: Method = methods()[self.method_name]
-        self._runs = runs = _Runs()
+        self._runs = Running()
         self.summary = Label(value=self._method.summary)
         self.summary.native.setWordWrap(True)
         self.form = OptionsForm(first_options(self._method))
@@ -153,13 +139,13 @@ class AlignWidget(Container[Widget]):
         self._session.series_changed.connect(self._show_series)
         self._session.candidates_changed.connect(self._update_buttons)
         self._session.dataset_changed.connect(self._forget_own)
-        self.native.destroyed.connect(lambda: runs.stop_silently())
+        self._runs.stop_with(self.native)
         self._update_buttons()
 
     @property
     def is_running(self) -> bool:
         """Whether something is being aligned."""
-        return self._runs.task is not None
+        return self._runs.is_busy
 
     # --- options
 

@@ -10,6 +10,7 @@ from napari.utils.notifications import show_warning
 from qtpy.QtCore import QTimer
 
 from napari_tiltalign.ui import closing
+from napari_tiltalign.ui.comparison_layers import ComparisonLayers
 from napari_tiltalign.ui.journal import Journal
 from napari_tiltalign.ui.keys import bind_keys
 from napari_tiltalign.ui.layer_data import METADATA_KEY
@@ -18,11 +19,13 @@ from napari_tiltalign.ui.mouse import Mouse
 from napari_tiltalign.ui.saving import known_folder, restored_work
 from napari_tiltalign.ui.session import Session
 from napari_tiltalign.ui.tasks import in_thread
+from napari_tiltalign.ui.tomogram_layers import TomogramLayers
 from napari_tiltalign.ui.writers import ALIGNMENT_KEY
 
 _LAYERS: WeakKeyDictionary[ViewerModel, Layers] = WeakKeyDictionary()
 _JOURNALS: WeakKeyDictionary[ViewerModel, Journal] = WeakKeyDictionary()
 _MICE: WeakKeyDictionary[ViewerModel, Mouse] = WeakKeyDictionary()
+_BESIDE: WeakKeyDictionary[ViewerModel, tuple[ComparisonLayers, TomogramLayers]] = WeakKeyDictionary()
 _PAUSES: WeakKeyDictionary[ViewerModel, QTimer] = WeakKeyDictionary()
 
 PAUSE_MS = 1000
@@ -47,6 +50,7 @@ def layers_of(viewer: ViewerModel) -> Layers:
         _keep_alignment_with_layers(real, session)
         bind_keys(real, session, _LAYERS[real])
         _MICE[real] = Mouse(_LAYERS[real])
+        _BESIDE[real] = ComparisonLayers(_LAYERS[real]), TomogramLayers(_LAYERS[real])
         _PAUSES[real] = _find_motion_in_pauses(session)
     return _LAYERS[real]
 

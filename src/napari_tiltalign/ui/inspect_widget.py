@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from napari.components import ViewerModel
 from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
-    QHBoxLayout,
-    QHeaderView,
     QLabel,
-    QPushButton,
     QScrollArea,
     QSplitter,
     QTabWidget,
-    QTreeWidget,
-    QTreeWidgetItem,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_tiltalign.model import Alignment
+from napari_tiltalign.quality.preview import Preview
 from napari_tiltalign.ui.attach import session_of
-from napari_tiltalign.ui.candidate_table import COLUMNS, candidate_rows
+from napari_tiltalign.ui.candidate_box import CandidateBox
 from napari_tiltalign.ui.closing import guard_when_shown
-from napari_tiltalign.ui.commands import UseAlignment
 from napari_tiltalign.ui.overlays import residual_scale_px
 from napari_tiltalign.ui.plots import ResidualMap, ViewPlots
+from napari_tiltalign.ui.tomogram_view import TomogramView
 from napari_tiltalign.ui.view_curves import PANELS, ResidualGrid, residual_grid, view_curves
 
 _NAME = Qt.ItemDataRole.UserRole
@@ -35,6 +31,7 @@ MINIMUM_WIDTH_PX = 400
 """Enough for the list of alignments; leaves room for the images in a window of 1280 pixels."""
 
 _NO_TRACKS = "There are no beads or patches to show: the alignment has none, or there is no alignment yet."
+_NO_TOMOGRAMS = "No tomogram yet: press Tomograms below. Those of ticked alignments are shown side by side."
 _CELL_HINT = "Cyan: 0 px, yellow, red: {scale:.1f} px and more; empty: not used there. Click to go there."
 
 
@@ -58,7 +55,6 @@ class InspectWidget(QWidget):
         self._connect()
         napari_viewer.events.theme.connect(self._on_theme)
         self._use_theme()
-        self._fill_candidates()
         self._show_alignment()
 
     def _build(self) -> None:
@@ -80,42 +76,37 @@ class InspectWidget(QWidget):
         self.tabs.addTab(beads, "Beads")
         self.tabs.setTabToolTip(0, "Shift, rotation, tilt and residual of every view; click to go there")
         self.tabs.setTabToolTip(1, "Residual of every bead in every view; click to go there")
-        self.candidates = _candidate_list()
-        self.use_button = QPushButton("Use this one")
-        self.use_button.setToolTip("Show, edit and save the alignment that is selected in this list (can be undone)")
+        self.tomograms = TomogramView()
+        self.tomogram_hint = QLabel(_NO_TOMOGRAMS)
+        self.tomogram_hint.setWordWrap(True)
+        sections = QWidget()
+        column = QVBoxLayout(sections)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.tomogram_hint)
+        column.addWidget(self.tomograms, 1)
+        self.tabs.addTab(sections, "Tomograms")
+        self.tabs.setTabToolTip(2, "Small tomograms of the alignment in use and of those ticked, side by side")
+        self.candidates = CandidateBox(self._session)
         splitter = QSplitter(Qt.Orientation.Vertical)
         splitter.addWidget(self.tabs)
-        splitter.addWidget(self._candidate_box())
+        splitter.addWidget(self.candidates)
         splitter.setStretchFactor(0, 4)
         splitter.setStretchFactor(1, 1)
         splitter.setChildrenCollapsible(False)
         QVBoxLayout(self).addWidget(splitter)
-
-    def _candidate_box(self) -> QWidget:
-        box = QWidget()
-        layout = QVBoxLayout(box)
-        layout.setContentsMargins(0, 0, 0, 0)
-        row = QHBoxLayout()
-        row.addWidget(QLabel("Alignments of this series"), 1)
-        row.addWidget(self.use_button)
-        layout.addLayout(row)
-        layout.addWidget(self.candidates)
-        return box
 
     def _connect(self) -> None:
         session = self._session
         session.series_changed.connect(self._show_alignment)
         session.alignment_changed.connect(self._show_alignment)
         session.exclusions_changed.connect(self._show_alignment)
-        session.candidates_changed.connect(self._fill_candidates)
+        session.judged.changed.connect(self._show_tomograms)
         session.view_changed.connect(self._show_here)
         session.bead_changed.connect(self._show_here)
         self.plots.view_clicked.connect(self._go_to_view)
         self.map.cell_clicked.connect(self._go_to_cell)
-        self.candidates.currentItemChanged.connect(self._update_button)
-        self.candidates.itemDoubleClicked.connect(self._use)
-        self.candidates.itemChanged.connect(self._draw_plots)
-        self.use_button.clicked.connect(self._use)
+        self.candidates.ticked_changed.connect(self._draw_plots)
+        self.candidates.ticked_changed.connect(self._show_tomograms)
 
     # --- from the session
 
@@ -128,7 +119,7 @@ class InspectWidget(QWidget):
         if self._grid is not None and series is not None:
             tilts = [f"{round(series.tilts[index].nominal_tilt_deg) + 0:d}" for index in self._grid.tilt]
             self.map.show_residuals(self._grid.residual_px, [str(i) for i in self._grid.track_ids], tilts)
-        self._update_candidates()
+        self._show_tomograms()
         self._show_here()
 
     def _draw_plots(self, *_: Any) -> None:
@@ -136,16 +127,18 @@ class InspectWidget(QWidget):
         if series is None or alignment is None:
             self.plots.show_nothing()
             return
-        others = [view_curves(series, other) for other in self._compared()]
+        others = [view_curves(series, other) for other in self.candidates.ticked().values()]
         used = alignment.included & series.included
         self.plots.show_views(series.nominal_tilt_deg, used, view_curves(series, alignment), others)
         self._show_here()
 
-    def _compared(self) -> list[Alignment]:
-        """Alignments that are ticked and not in use."""
-        work = self._session.work
-        ticked = [item.data(0, _NAME) for item in self._items() if item.checkState(0) == Qt.CheckState.Checked]
-        return [work.candidates[name].alignment for name in ticked if name in work.candidates and name != work.current]
+    def _show_tomograms(self) -> None:
+        """Show the tomograms that were made of the alignment in use and of those ticked."""
+        work, judged = self._session.work, self._session.judged
+        wanted = {} if work.alignment is None else {work.current: work.alignment, **self.candidates.ticked()}
+        made = {name: judged.tomogram_of(alignment) for name, alignment in wanted.items()}
+        self.tomograms.show_tomograms({name: tomogram for name, tomogram in made.items() if tomogram is not None})
+        self.tomogram_hint.setText(_slabs(self.tomograms.tomograms) or _NO_TOMOGRAMS)
 
     def _show_here(self) -> None:
         """Mark the bead and the view that are selected."""
@@ -160,44 +153,6 @@ class InspectWidget(QWidget):
             row = rows.index(self._session.bead) if self._session.bead in rows else None
             self.map.mark(row, grid.tilt.tolist().index(index))
 
-    def _items(self) -> list[QTreeWidgetItem]:
-        items = (self.candidates.topLevelItem(row) for row in range(self.candidates.topLevelItemCount()))
-        return [item for item in items if item is not None]
-
-    def _fill_candidates(self) -> None:
-        """Make the list anew; what was ticked stays ticked."""
-        ticked = {item.data(0, _NAME) for item in self._items() if item.checkState(0) == Qt.CheckState.Checked}
-        self.candidates.blockSignals(True)
-        self.candidates.clear()
-        for row in candidate_rows(self._session.work):
-            item = QTreeWidgetItem()
-            item.setData(0, _NAME, row.name)
-            item.setCheckState(0, Qt.CheckState.Checked if row.name in ticked else Qt.CheckState.Unchecked)
-            self.candidates.addTopLevelItem(item)
-            if row.in_use:
-                self.candidates.setCurrentItem(item)
-        self.candidates.blockSignals(False)
-        self._update_candidates()
-        self._draw_plots()
-
-    def _update_candidates(self) -> None:
-        self.candidates.blockSignals(True)
-        for item, row in zip(self._items(), candidate_rows(self._session.work), strict=False):
-            font = item.font(0)
-            font.setBold(row.in_use)
-            for column, text in enumerate(row.cells):
-                item.setText(column, text)
-                item.setFont(column, font)
-                item.setToolTip(column, row.warnings)
-                if column:
-                    item.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
-        self.candidates.blockSignals(False)
-        self._update_button()
-
-    def _update_button(self, *_: Any) -> None:
-        item = self.candidates.currentItem()
-        self.use_button.setEnabled(item is not None and item.data(0, _NAME) != self._session.work.current)
-
     # --- from the user
 
     def _go_to_view(self, index: int) -> None:
@@ -210,11 +165,6 @@ class InspectWidget(QWidget):
             self._session.select_bead(int(self._grid.track_ids[row]))
             self._go_to_view(int(self._grid.tilt[column]))
 
-    def _use(self, *_: Any) -> None:
-        item = self.candidates.currentItem()
-        if item is not None and item.data(0, _NAME) != self._session.work.current:
-            self._session.do(UseAlignment(item.data(0, _NAME)))
-
     # --- looks
 
     def _on_theme(self, event: Any) -> None:
@@ -225,22 +175,23 @@ class InspectWidget(QWidget):
         colour = get_theme(self._theme_name).text.as_hex()
         self.plots.set_text_colour(colour)
         self.map.set_text_colour(colour)
+        self.tomograms.set_text_colour(colour)
 
 
 def _hint(grid: ResidualGrid) -> str:
     return _CELL_HINT.format(scale=residual_scale_px(grid.residual_px.ravel()))
 
 
-def _candidate_list() -> QTreeWidget:
-    tree = QTreeWidget()
-    tree.setRootIsDecorated(False)
-    tree.setMinimumHeight(100)
-    tree.setHeaderLabels([heading for heading, _ in COLUMNS])
-    heads = tree.headerItem()
-    if heads is not None:
-        for column, (_, meaning) in enumerate(COLUMNS):
-            heads.setToolTip(column, meaning)
-    header = tree.header()
-    if header is not None:
-        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-    return tree
+def _slabs(tomograms: Mapping[str, Preview]) -> str:
+    """What the tomograms tell of the specimen, a line for each."""
+    return "\n".join(f"{name}: {_slab(tomogram)}" for name, tomogram in tomograms.items())
+
+
+def _slab(tomogram: Preview) -> str:
+    slab = tomogram.slab
+    if not slab.is_certain:
+        return "no slab stands out"
+    return (
+        f"slab {slab.thickness_angst / 10:.0f} nm thick, turned by {slab.tilt_about_y_deg:+.1f}° about the tilt axis, "
+        f"by {slab.tilt_about_x_deg:+.1f}° across{' (levelled here)' if tomogram.levelled else ''}"
+    )

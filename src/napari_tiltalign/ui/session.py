@@ -6,7 +6,7 @@ that can be undone goes through `Session.do`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -17,16 +17,13 @@ from napari_tiltalign.methods.local_motion import estimate_local_motion
 from napari_tiltalign.methods.resolve import resolve
 from napari_tiltalign.model import Alignment, Dataset, TiltSeries
 from napari_tiltalign.ui.commands import Command
+from napari_tiltalign.ui.comparison import Comparison
 from napari_tiltalign.ui.history import History
+from napari_tiltalign.ui.judged import Judged
 from napari_tiltalign.ui.solving import Background, FindMotion, Resolve, Solving, inline
-from napari_tiltalign.ui.work import Candidate, Work, opened_work, with_exclusions
+from napari_tiltalign.ui.work import Candidate, Excluding, Work, nothing_saved
 
 Step = Command | Literal["undo", "redo"]
-
-
-def nothing_saved(dataset: Dataset, series: TiltSeries) -> Work:
-    """Work on a series of which nothing was saved."""
-    return opened_work(series, {})
 
 
 class Session:
@@ -49,14 +46,14 @@ class Session:
         Another dataset, another series.
     candidates_changed, alignment_changed, exclusions_changed
         The set of alignments or which is in use; the one in use, its geometry or tracks; the excluded views.
-    bead_changed, view_changed, display_changed
-        The selection: a bead, a view, raw or aligned images.
+    bead_changed, view_changed, display_changed, comparison_changed
+        The selection: a bead, a view, raw or aligned images, what they are compared with.
+    judged
+        What was found out about alignments.
     history_changed
         What can be undone, or whether there are unsaved changes.
-    settled
-        Emitted with the name of a series when its changes were saved or given up.
-    recorded
-        Emitted with the name of the series and the step, for the journal.
+    settled, recorded
+        For the journal: the name of a series whose changes were saved or given up; a series and a step.
     results_folder
         Where results of this dataset are kept; None if none was chosen yet.
     examined
@@ -75,6 +72,7 @@ class Session:
     bead_changed = Signal()
     view_changed = Signal()
     display_changed = Signal()
+    comparison_changed = Signal()
     history_changed = Signal()
     settled = Signal(str)
     recorded = Signal(str, object)
@@ -90,6 +88,7 @@ class Session:
     ) -> None:
         self.solving = Solving(background, self._take, resolve, find_motion)
         self._restore = restore
+        self.judged = Judged()
         self._forget_dataset()
 
     def _forget_dataset(self) -> None:
@@ -97,11 +96,13 @@ class Session:
         self._name, self._view = "", ""
         self._histories: dict[str, History[Work]] = {}
         self._saved: dict[str, Work] = {}
-        self._excluded: dict[str, tuple[Mapping[str, str], TiltSeries]] = {}
+        self._excluding = Excluding()
         self.results_folder: Path | None = None
         self._bead: int | None = None
         self.examined: list[tuple[int, str]] = []
         self._shows_aligned = False
+        self._comparison = Comparison()
+        self.judged.forget()
 
     # --- what is open
 
@@ -119,13 +120,8 @@ class Session:
         """A series of the dataset, with the user's exclusions; KeyError if there is none of that name."""
         if self._dataset is None:
             raise KeyError(f"no dataset is open, so there is no series {name!r}")
-        series = self._dataset[name]
-        if name not in self._histories:
-            return series
-        exclusions = self._histories[name].value.exclusions
-        if name not in self._excluded or self._excluded[name][0] != exclusions:
-            self._excluded[name] = exclusions, with_exclusions(series, exclusions)
-        return self._excluded[name][1]
+        series, history = self._dataset[name], self._histories.get(name)
+        return series if history is None else self._excluding.of(series, history.value.exclusions)
 
     def open(self, dataset: Dataset, show: str = "") -> None:
         """Open a dataset and show one of its series, the first by default; work on another dataset is forgotten."""
@@ -146,6 +142,7 @@ class Session:
             self._history(name)
         self._name = name
         self._bead = None
+        self.compare(Comparison())
         self.examined.clear()
         series = self.series
         self._view = series.tilt_ids[series.tilt_order()[len(series) // 2]] if series else ""
@@ -386,3 +383,17 @@ class Session:
         if aligned != self._shows_aligned:
             self._shows_aligned = aligned
             self.display_changed.emit()
+
+    @property
+    def comparison(self) -> Comparison:
+        """What the images are compared with."""
+        return self._comparison
+
+    def compare(self, comparison: Comparison) -> None:
+        """Compare the images with something; another alignment is compared by aligned images."""
+        if comparison == self._comparison:
+            return
+        self._comparison = comparison
+        if comparison.what in self.work.candidates:
+            self.show_aligned(True)
+        self.comparison_changed.emit()

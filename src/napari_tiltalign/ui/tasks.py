@@ -110,6 +110,32 @@ class Task(QObject):
             self._bar = None
 
 
+class Running:
+    """The task that a widget runs; apart from the widget, so that it can be stopped when the widget is gone."""
+
+    def __init__(self) -> None:
+        self.task: Task | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something runs."""
+        return self.task is not None
+
+    def cancel(self) -> None:
+        """Ask what runs to stop."""
+        if self.task is not None:
+            self.task.cancel()
+
+    def stop_with(self, widget: QObject) -> None:
+        """Stop when a widget is destroyed, and let nobody hear of it."""
+        widget.destroyed.connect(lambda: self._stop_silently())
+
+    def _stop_silently(self) -> None:
+        if self.task is not None:
+            self.task.blockSignals(True)
+            self.task.cancel()
+
+
 def in_thread(work: Callable[[], T], done: Callable[[T], None], failed: Callable[[Exception], None]) -> None:
     """Run a function in a thread and give its result, or its exception, to one of two functions on this thread."""
     task = Task(lambda progress: work())

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from napari_tiltalign.methods.local_motion import DETAILS_KEY
-from napari_tiltalign.model import Alignment, TiltSeries, Tracks
+from napari_tiltalign.model import Alignment, Dataset, TiltSeries, Tracks
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -132,6 +132,25 @@ def opened_work(series: TiltSeries, known: Mapping[str, Alignment]) -> Work:
     return Work(exclusions, candidates, next(reversed(candidates), ""))
 
 
+def nothing_saved(dataset: Dataset, series: TiltSeries) -> Work:
+    """Work on a series of a dataset of which nothing was saved."""
+    return opened_work(series, {})
+
+
 def with_exclusions(series: TiltSeries, exclusions: Mapping[str, str]) -> TiltSeries:
     """Return a series with these images excluded (tilt_id to reason) and all others included."""
     return series.replace(tilts=tuple(tilt.restored() for tilt in series.tilts)).with_exclusions(exclusions)
+
+
+class Excluding:
+    """Series with exclusions, each made anew only when its exclusions have changed."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, tuple[Mapping[str, str], TiltSeries]] = {}
+
+    def of(self, series: TiltSeries, exclusions: Mapping[str, str]) -> TiltSeries:
+        """Return a series of a dataset with these images excluded; see `with_exclusions`."""
+        known = self._made.get(series.name)
+        if known is None or known[0] != exclusions:
+            known = self._made[series.name] = exclusions, with_exclusions(series, exclusions)
+        return known[1]

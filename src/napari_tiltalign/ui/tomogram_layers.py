@@ -1,0 +1,100 @@
+"""Sections of the small tomogram beside the images, with the slab that was found drawn into them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from napari.layers import Image, Layer, Vectors
+from numpy.typing import NDArray
+
+from napari_tiltalign.geometry import FloatArray
+from napari_tiltalign.model import TiltSeries
+from napari_tiltalign.quality.preview import Preview
+from napari_tiltalign.ui.layer_data import AXIS_LABELS, METADATA_KEY, UNITS, contrast_limits
+from napari_tiltalign.ui.layers import ROLE_KEY, Layers
+
+SECTION_XY, SECTION_XZ, SLAB = "tomogram XY", "tomogram XZ", "slab"
+"""Roles and names of the layers."""
+
+SLAB_COLOUR = "#ffd23f"
+_APART = 0.03
+"""Space between images and sections, part of the field."""
+
+
+class TomogramLayers:
+    """Shows the tomogram of the alignment in use, if one was made.
+
+    Parameters
+    ----------
+    layers
+        Layers of the viewer. This object must be kept alive as long as they are used.
+    """
+
+    def __init__(self, layers: Layers) -> None:
+        self._layers = layers
+        self._session = layers.session
+        self._shown: Preview | None = None
+        for signal in (self._session.judged.changed, self._session.alignment_changed, self._session.series_changed):
+            signal.connect(self.refresh)
+
+    def refresh(self) -> None:
+        """Show the tomogram that there is now."""
+        series, tomogram = self._session.series, self._session.judged.tomogram_of(self._session.alignment)
+        if tomogram is self._shown and (tomogram is None or self._layers.layer(SECTION_XY) is not None):
+            return
+        self._shown = tomogram
+        viewer = self._layers.viewer
+        for role in (SECTION_XY, SECTION_XZ, SLAB):
+            layer = self._layers.layer(role)
+            if layer is not None:
+                viewer.layers.remove(layer)
+        if tomogram is None or series is None:
+            return
+        active = viewer.layers.selection.active
+        for layer in tomogram_layers(series, tomogram):
+            layer.metadata.update({METADATA_KEY: series})
+            viewer.layers.insert(0, layer)
+        viewer.layers.selection.active = active
+        viewer.reset_view()
+
+
+def tomogram_layers(series: TiltSeries, tomogram: Preview) -> list[Layer]:
+    """Layers of the sections, to the right of the images of a series, xz below xy; the topmost first."""
+    sections, voxel = tomogram.slices(), tomogram.grid.voxel_angst
+    field = np.array(series.image_shape_yx) * series.pixel_size_angst
+    space = _APART * float(field.max())
+    corner = np.array([0.0, field[1] + space])
+    below = np.array([sections["xy"].shape[0] * voxel + space, corner[1]])
+    slab = Vectors(
+        slab_lines(tomogram), name=SLAB, edge_color=SLAB_COLOUR, edge_width=2.0, length=1.0, vector_style="line",
+        **_placed(below, voxel), metadata={ROLE_KEY: SLAB},
+    )  # fmt: skip
+    return [
+        slab,
+        _section(SECTION_XZ, sections["xz"], below, voxel),
+        _section(SECTION_XY, sections["xy"], corner, voxel),
+    ]
+
+
+def slab_lines(tomogram: Preview) -> FloatArray:
+    """Two lines in the xz section, its lower and upper face: shape (2, 2, 2), start and difference, (z, x) voxels."""
+    edges = tomogram.slab_edges_voxels()
+    width = tomogram.volume.shape[2] - 1
+    return np.array([[(first, 0.0), (last - first, float(width))] for first, last in edges.T])
+
+
+def _section(name: str, pixels: NDArray[np.float32], corner_yx: FloatArray, voxel: float) -> Image:
+    return Image(
+        pixels, name=name, colormap="gray", contrast_limits=contrast_limits(pixels), **_placed(corner_yx, voxel),
+        metadata={ROLE_KEY: name},
+    )  # fmt: skip
+
+
+def _placed(corner_yx: FloatArray, voxel: float) -> dict[str, Any]:
+    return {
+        "scale": (voxel, voxel),
+        "translate": tuple(corner_yx),
+        "units": UNITS[1:],
+        "axis_labels": AXIS_LABELS[1:],
+    }
