@@ -28,6 +28,7 @@ _COMMANDS = {
     "convert": ("convert", "Convert an alignment to another format and list what that cannot hold."),
     "simulate": ("simulation", "Simulate tilt series as a RELION project, with the true alignments beside it."),
     "relion": ("relion", "Do RELION's job of aligning tilt series, called as RELION calls its own program."),
+    "doctor": ("doctor", "Say which versions, devices and programs are there, and what to do about what is missing."),
     "demo": ("simulation", "Simulate a small RELION project, align it and say how far from the truth it is."),
 }
 """Commands that are imported when they are called: where they are and what they do."""
