@@ -173,10 +173,10 @@ def _centred(values: FloatArray) -> FloatArray:
     """Take what a row and what a column have in common out of values (n, p, ...) with gaps (NaN), by turns."""
     known = np.isfinite(values)
     centred: FloatArray = np.where(known, values, 0.0)
-    counts = known.sum(axis=1, keepdims=True), known.sum(axis=0, keepdims=True)
+    counts = [np.maximum(known.sum(axis=axis, keepdims=True), 1) for axis in (0, 1)]
     for _ in range(_CENTRING_ROUNDS):
         for axis in (1, 0):
-            centred -= np.where(known, centred.sum(axis=axis, keepdims=True) / counts[1 - axis], 0.0)
+            centred -= np.where(known, centred.sum(axis=axis, keepdims=True) / counts[axis], 0.0)
     return np.where(known, centred, np.nan)
 
 
