@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fake_method import FakeEntryPoint, NudgeMethod
+from fake_method import DIARY, FakeEntryPoint, NudgeMethod
 from napari_tiltalign.methods import base
 from napari_tiltalign.model import ArrayImage, Tilt, TiltSeries
 
@@ -30,6 +30,23 @@ def nudge(monkeypatch: pytest.MonkeyPatch) -> Iterator[NudgeMethod]:
     monkeypatch.setattr(base, "entry_points", lambda group: [FakeEntryPoint(method)])
     base.methods.cache_clear()
     yield method
+    base.methods.cache_clear()
+
+
+@pytest.fixture
+def installed_nudge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The method ``nudge`` as if another package had brought it, for other processes too; returns its diary."""
+    package = tmp_path / "installed" / "nudge-1.0.dist-info"
+    package.mkdir(parents=True)
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: nudge\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[napari_tiltalign.methods]\nnudge = fake_method:METHOD\n")
+    folders = [str(package.parent), str(Path(__file__).parent)]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(folders))
+    monkeypatch.setenv(DIARY, str(tmp_path / "diary"))
+    for folder in folders:
+        monkeypatch.syspath_prepend(folder)
+    base.methods.cache_clear()
+    yield tmp_path / "diary"
     base.methods.cache_clear()
 
 

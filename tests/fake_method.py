@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -12,8 +15,15 @@ from pydantic import Field
 
 from napari_tiltalign.errors import Cancelled, MethodFailed
 from napari_tiltalign.geometry import ViewGeometry
+from napari_tiltalign.images.compute import available_cpus
 from napari_tiltalign.methods.base import MethodOptions, Progress, silent
 from napari_tiltalign.model import Alignment, Flag, TiltSeries, Tracks
+
+DIARY = "NUDGE_DIARY"
+"""Variable of the environment with a file that every call is written to."""
+FULL_DISK = "NUDGE_FULL_DISK"
+"""Variable of the environment with a part of the paths that nothing can be written to."""
+_STEP_S = 0.02
 
 
 class Nudge(MethodOptions):
@@ -24,9 +34,10 @@ class Nudge(MethodOptions):
         Field(ge=0, le=100, description="How far every image is shifted, nm", json_schema_extra={"flag": "--nudge-nm"}),
     ] = 1.0
     trouble: Annotated[
-        Literal["none", "fails", "bug", "no-memory", "stops", "killed", "all-excluded"],
+        Literal["none", "fails", "bug", "no-memory", "stops", "killed", "all-excluded", "dies", "dies-once", "hangs"],
         Field(description="What goes wrong in unlucky series"),
     ] = "none"
+    seconds: Annotated[float, Field(ge=0, le=1000, description="How long it takes, seconds")] = 0.0
     with_tracks: Annotated[bool, Field(description="Whether there are tracks")] = True
 
 
@@ -52,7 +63,13 @@ class NudgeMethod:
         """Align, or get into trouble."""
         assert isinstance(options, Nudge)
         self.aligned.append(series.name)
+        diary(f"{series.name} {os.getpid()} {available_cpus()} {os.environ.get('CUDA_VISIBLE_DEVICES', '')}")
+        if place := os.environ.get(FULL_DISK):
+            fill_disk(place)
         progress(0.5, "nudging")
+        for _ in range(round(options.seconds / _STEP_S)):
+            time.sleep(_STEP_S)
+            progress(0.5, "nudging")
         if series.name.startswith("unlucky"):
             self._trouble(series, options)
         already_angst = 0.0 if start is None else float(start.geometry.shift_yx_angst[0, 0])
@@ -68,6 +85,10 @@ class NudgeMethod:
             "no-memory": MemoryError(),
             "stops": Cancelled(),
         }
+        if options.trouble == "dies" or (options.trouble == "dies-once" and diary().count(series.name) == 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if options.trouble == "hangs":
+            time.sleep(1000)
         if options.trouble == "killed":
             os.kill(os.getpid(), signal.SIGTERM)
         if options.trouble in errors:
@@ -102,6 +123,35 @@ def _tracks(series: TiltSeries) -> Tracks:
     return Tracks.from_observations(
         series.tilt_ids, np.zeros((1, 3)), np.zeros(n, int), np.arange(n), np.full((n, 2), 3.0)
     )
+
+
+def diary(line: str = "") -> str:
+    """Write a line that other processes can read, if there is a place for it; return what was written so far."""
+    place = os.environ.get(DIARY)
+    if not place:
+        return ""
+    with open(place, "a+") as file:  # noqa: PTH123 (appending is what keeps lines of several processes whole)
+        if line:
+            file.write(line + "\n")
+            file.flush()
+        file.seek(0)
+        return file.read()
+
+
+def fill_disk(where: str) -> None:
+    """Let this process write no more files whose path contains a text."""
+    replace = Path.replace
+
+    def full(source: Path, target: Path) -> Path:
+        if where in Path(target).as_posix():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+        return replace(source, target)
+
+    Path.replace = full  # type: ignore[method-assign, assignment]
+
+
+METHOD = NudgeMethod()
+"""For processes that find it as the method of an installed package."""
 
 
 @dataclass(frozen=True)

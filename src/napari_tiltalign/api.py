@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 
 from napari_tiltalign.errors import BadInput
+from napari_tiltalign.images.compute import single_threaded_algebra
 from napari_tiltalign.io import read
 from napari_tiltalign.io.convert import read_alignment, write_alignment
 from napari_tiltalign.io.fingerprint import input_fingerprint
@@ -58,7 +59,8 @@ def align(
     >>> alignment = align(dataset["TS_01"], Fiducial(diameter_nm=10))  # doctest: +SKIP
     """
     method = method_of(options)
-    alignment = method(series, options, start=start, progress=progress)
+    with single_threaded_algebra():  # sums come out the same whatever the number of cores
+        alignment = method(series, options, start=start, progress=progress)
     return alignment.replace(
         provenance=Provenance(
             method=method.name,

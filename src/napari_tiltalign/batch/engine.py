@@ -19,6 +19,9 @@ def run_jobs(
 ) -> None:
     """Do all jobs where they are meant to be done.
 
+    A single series is aligned in this process: to start another would take longer than many a series, and there are no
+    others that its end could harm.
+
     Parameters
     ----------
     jobs
@@ -43,8 +46,14 @@ def run_jobs(
     """
     refuse_elsewhere(placement)
     total = len(plan.series)
-    for number, job in enumerate(jobs, start=total - len(jobs) + 1):
-        _do_here(job, number, total, lock, watcher, ended)
+    alone = placement.scheduler == "local" and len(jobs) == 1 and not placement.gpus and not placement.isolate
+    if placement.scheduler == "serial" or alone:
+        for number, job in enumerate(jobs, start=total - len(jobs) + 1):
+            _do_here(job, number, total, lock, watcher, ended)
+    elif jobs:
+        from napari_tiltalign.batch.flights import fly  # Dask takes a second to import
+
+        fly(jobs, plan, placement, lock, watcher, ended)
 
 
 def refuse_elsewhere(placement: Placement) -> None:

@@ -1,0 +1,171 @@
+"""Series aligned in other processes: the same bytes, whoever dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from fake_method import FULL_DISK, Nudge
+from napari_tiltalign.batch import Placement, SeriesOutcome, Watcher, align_dataset
+from napari_tiltalign.images.compute import available_cpus
+from napari_tiltalign.io import read
+
+pytestmark = pytest.mark.slow
+
+NAMES = ("TS_01", "unlucky_02", "TS_03", "TS_04")
+TWO = Placement(workers=2)
+
+
+@pytest.fixture
+def star(write_project: Callable[..., Path], installed_nudge: Path) -> Path:
+    return write_project(*NAMES)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "run.json")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def lines(diary: Path) -> list[list[str]]:
+    return [line.split(" ") for line in diary.read_text().splitlines()]
+
+
+class Notes(Watcher):
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.said: list[str] = []
+        self.done: list[str] = []
+
+    def notice(self, message: str) -> None:
+        """Remember it."""
+        self.said.append(message)
+
+    def begins(self, name: str, number: int, total: int) -> None:
+        """Remember it."""
+        self.begun.append(name)
+
+    def ended(self, outcome: SeriesOutcome) -> None:
+        """Remember it."""
+        self.done.append(outcome.name)
+
+
+def test_processes_give_the_same_bytes_and_a_worker_that_dies_costs_nothing(star: Path, installed_nudge: Path) -> None:
+    dataset, notes, out = read(star), Notes(), star.parent / "out"
+    align_dataset(dataset, Nudge(trouble="dies-once"), out, placement=TWO, watcher=notes)
+    assert sorted(notes.begun) == sorted(notes.done) == sorted(NAMES)
+    assert notes.said == ["unlucky_02: its worker process died; it is tried once more"]
+    calls = lines(installed_nudge)
+    assert sorted(call[0] for call in calls) == sorted([*NAMES, "unlucky_02"])
+    assert str(os.getpid()) not in {call[1] for call in calls}
+    assert {call[2] for call in calls} == {str(max(1, available_cpus() // 2))}
+    by_processes = contents(out.rename(star.parent / "by_processes"))
+    align_dataset(dataset, Nudge(trouble="dies-once"), out, placement=Placement("serial"))
+    assert contents(out) == by_processes
+
+
+def test_series_that_kill_or_hang_their_workers_fail_with_the_reason(
+    write_project: Callable[..., Path], installed_nudge: Path
+) -> None:
+    star = write_project("unlucky_killer", "TS_02", "unlucky_hanger", "TS_04", "TS_05")
+    overrides = {"unlucky_killer": Nudge(trouble="dies"), "unlucky_hanger": Nudge(trouble="hangs")}
+    placement = Placement(gpus=("3", "5"), stall_minutes=0.15)
+    summary = align_dataset(read(star), Nudge(), star.parent / "out", overrides=overrides, placement=placement)
+    assert [outcome.name for outcome in summary.aligned] == ["TS_02", "TS_04", "TS_05"]
+    failures = {outcome.name: outcome.failure for outcome in summary.failed}
+    assert failures["unlucky_killer"].startswith("its worker process died, more than once; ")
+    assert "estimated to need 0.4 GB" in failures["unlucky_killer"]
+    assert failures["unlucky_hanger"].startswith("it has reported no progress for 0.15 minutes, more than once; ")
+    calls = lines(installed_nudge)
+    assert sum(call[0] == "unlucky_killer" for call in calls) == 2
+    assert {call[3] for call in calls} == {"3", "5"}
+    by_worker = {(call[1], call[3]) for call in calls}
+    assert len({process for process, _ in by_worker}) == len(by_worker)  # a process keeps its GPU
+
+
+def test_a_full_disk_in_a_worker_stops_the_run(star: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FULL_DISK, "external/TS_03")
+    with pytest.raises(OSError, match="No space left"):
+        align_dataset(read(star), Nudge(), star.parent / "out", placement=TWO)
+    assert not (star.parent / "out/aligned_tilt_series.star").exists()
+    assert json.loads((star.parent / "out/run.json").read_text())["status"].startswith("broken off")
+
+
+def start(star: Path, *flags: str) -> subprocess.Popen[str]:
+    """Run the program in a session of its own, as a terminal does."""
+    code = "import sys; from napari_tiltalign.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "align", "nudge", str(star), "--output", str(star.parent / "out"), *flags]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    limit = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it runs; one that has ended may wait for ever for a parent that asks about it."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def workers_of(diary: Path) -> list[psutil.Process]:
+    found = {int(call[1]) for call in lines(diary)} - {os.getpid()} if diary.exists() else set()
+    return [psutil.Process(pid) for pid in found if psutil.pid_exists(pid)]
+
+
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM", "marker"])
+def test_a_run_that_is_asked_to_stop_does_so_though_a_series_hangs(star: Path, installed_nudge: Path, how: str) -> None:
+    run = start(star, "--workers", "2", "--trouble", "hangs", "--seconds", "0.1")
+    wait_for(lambda: installed_nudge.exists() and "unlucky" in installed_nudge.read_text())
+    workers = workers_of(installed_nudge)
+    if how == "Ctrl-C":
+        os.killpg(run.pid, signal.SIGINT)
+    elif how == "SIGTERM":
+        run.terminate()
+    else:
+        (star.parent / "out/STOP").touch()
+    said, _ = run.communicate(timeout=40)
+    assert run.returncode == 4
+    assert said.splitlines()[-1] == "Stopped. What was done is kept."
+    assert "Traceback" not in said
+    wait_for(lambda: not any(map(is_alive, workers)))
+    assert not (star.parent / "out/run.lock").exists()
+    assert json.loads((star.parent / "out/run.json").read_text())["status"] == "stopped"
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_bytes(star: Path, installed_nudge: Path) -> None:
+    out, options = star.parent / "out", Nudge(trouble="dies-once")
+    installed_nudge.write_text("unlucky_02 0 0 \n")  # so that it does not die
+    align_dataset(read(star), options, out, placement=Placement("serial"))
+    undisturbed = contents(out.rename(star.parent / "undisturbed"))
+    run = start(star, "--workers", "2", "--trouble", "dies-once", "--seconds", "0.5")
+    wait_for(lambda: (out / "external").exists() and any("finger" in f.read_text() for f in out.rglob("state.json")))
+    workers = workers_of(installed_nudge)
+    run.kill()
+    run.communicate(timeout=10)
+    wait_for(lambda: not any(map(is_alive, workers)))
+    assert (out / "run.lock").exists()
+    again = start(star, "--quiet", "--trouble", "dies-once", "--seconds", "0.5")
+    again.communicate(timeout=90)
+    assert again.returncode == 0
+    first = contents(out)
+    align_dataset(read(star), options, out, placement=Placement("serial"))  # the other way of doing it
+    assert contents(out) == undisturbed
+    assert first.keys() == undisturbed.keys()
