@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -24,7 +25,7 @@ def run(folder: Path) -> None:
     program = "import sys; from napari_tiltalign.cli import main; sys.exit(main())"
     began = time.monotonic()
     batch = subprocess.Popen([sys.executable, "-c", program, *arguments, *SLURM])  # noqa: S603
-    killed = kill_a_worker(batch)
+    killed = kill_a_worker(batch, out)
     if batch.wait(timeout=900) != 2:
         raise SystemExit(f"exit code {batch.returncode} instead of 2: one series is broken")
     print(f"{time.monotonic() - began:.0f} s through Slurm, worker process {killed} was killed")
@@ -38,18 +39,22 @@ def run(folder: Path) -> None:
     print(f"{len(here)} files, the same bytes as in one process")
 
 
-def kill_a_worker(batch: subprocess.Popen[bytes]) -> int:
-    """Kill the first worker that has begun a series, with its nanny, as a node does that goes down."""
+def kill_a_worker(batch: subprocess.Popen[bytes], out: Path) -> int:
+    """Kill a worker in the middle of the batch, with its nanny, as happens on a node that goes down."""
     while batch.poll() is None:
+        time.sleep(0.05)
+        if not any(out.glob("external/*/alignment.json")):
+            continue
         for process in psutil.process_iter(["cmdline"]):
-            words = process.info["cmdline"] or []
-            if "distributed.cli.dask_worker" in words and (children := process.children(recursive=True)):
-                time.sleep(8.0)  # to let it begin
-                for one in (process, *children):
-                    one.kill()
-                return process.pid
-        time.sleep(0.1)
-    raise SystemExit("the run ended before a worker was seen")
+            if "distributed.cli.dask_worker" in (process.info["cmdline"] or []):
+                with suppress(psutil.NoSuchProcess):
+                    children = process.children(recursive=True)
+                    process.kill()
+                    for child in children:
+                        with suppress(psutil.NoSuchProcess):
+                            child.kill()
+                    return process.pid
+    raise SystemExit("the run ended before a worker was killed")
 
 
 if __name__ == "__main__":
