@@ -12,7 +12,8 @@ from napari_tiltalign.methods.base import Method, MethodOptions
 from napari_tiltalign.model import TiltSeries
 
 PROCESS_BYTES = 0.4e9
-"""What a worker takes before it has seen an image: Python, the libraries, compiled code (measured: 0.26 to 0.35 GB)."""
+"""What a worker takes before it has seen an image: Python and the libraries (0.16 GB measured, 0.26 GB with Dask's),
+with some to spare for compiled code."""
 _BYTES_PER_PIXEL = 12.0
 """Of all images of a series together: the cleaned images, and two more arrays of their size."""
 _WORKING_BYTES_PER_PIXEL = 64.0

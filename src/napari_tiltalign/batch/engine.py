@@ -1,4 +1,4 @@
-"""The jobs of a run, done in this process one after another."""
+"""The jobs of a run, done in this process one after another, or by workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from napari_tiltalign.batch.job import SeriesJob, do_series
 from napari_tiltalign.batch.outcome import SeriesOutcome, Watcher
 from napari_tiltalign.batch.placement import Placement
 from napari_tiltalign.batch.plan import Plan
-from napari_tiltalign.errors import BadInput
 from napari_tiltalign.io.run_lock import RunLock
 
 Ended = Callable[[SeriesOutcome], None]
@@ -44,7 +43,6 @@ def run_jobs(
     OSError
         If the disk is full or read-only, or a cluster was lost.
     """
-    refuse_elsewhere(placement)
     total = len(plan.series)
     alone = placement.scheduler == "local" and len(jobs) == 1 and not placement.gpus and not placement.isolate
     if placement.scheduler == "serial" or alone:
@@ -54,24 +52,6 @@ def run_jobs(
         from napari_tiltalign.batch.flights import fly  # Dask takes a second to import
 
         fly(jobs, plan, placement, lock, watcher, ended)
-
-
-def refuse_elsewhere(placement: Placement) -> None:
-    """Refuse what this version cannot do, instead of doing the work here without a word.
-
-    Raises
-    ------
-    BadInput
-        If more than one series at a time, GPUs or a cluster are asked for.
-    """
-    asked = {
-        f"--scheduler {placement.scheduler}": placement.scheduler not in ("local", "serial"),
-        f"--workers {placement.workers}": placement.workers > 1,
-        f"--gpus {':'.join(placement.gpus)}": bool(placement.gpus),
-    }
-    if refused := [flag for flag, given in asked.items() if given]:
-        raise BadInput(f"{', '.join(refused)}: this version aligns one series after another on this machine; leave it "
-                       "away, or start several runs with --only and an output folder each")  # fmt: skip
 
 
 def _do_here(job: SeriesJob, number: int, total: int, lock: RunLock, watcher: Watcher, ended: Ended) -> None:

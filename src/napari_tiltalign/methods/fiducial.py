@@ -22,7 +22,7 @@ from napari_tiltalign.images.prepare import Image
 from napari_tiltalign.methods.base import MethodOptions, Progress, silent
 from napari_tiltalign.methods.bead_refinement import Scene, refine
 from napari_tiltalign.methods.bead_result import BeadRun, alignment_from
-from napari_tiltalign.methods.bead_search import Search, estimate_diameter_px, search
+from napari_tiltalign.methods.bead_search import WORKING_DIAMETER_PX, Search, estimate_diameter_px, search
 from napari_tiltalign.methods.coarse import neighbour_shifts
 from napari_tiltalign.methods.constellation import Constellation, Problem, grow
 from napari_tiltalign.methods.hand import tell_hand
@@ -32,6 +32,7 @@ from napari_tiltalign.methods.priors import default_priors
 from napari_tiltalign.model import Alignment, TiltSeries
 
 _SMALLEST_DIAMETER_PX = 3.0
+_BYTES_PER_PIXEL, _BYTES_PER_RAW_PIXEL = 20.0, 60.0
 _HEIGHT_SD = 0.3
 """Prior spread of the beads in z, parts of the larger side of the field.
 
@@ -129,6 +130,18 @@ class FiducialMethod:
             raise BadTiltSeries(series.name, f"{series.included.sum()} images are included; at least 3 are needed")
         with single_threaded_algebra():
             return _align(series, options, start, progress)
+
+    def memory_bytes(self, series: TiltSeries, options: MethodOptions) -> float:
+        """Most memory held for a series, bytes: all images at the working scale, and a few raw ones at a time.
+
+        Measured: 73 MB for 21 images of 512 x 512 and of 1024 x 1024, 127 MB for 2048 x 2048 (two threads).
+        """
+        if not isinstance(options, Fiducial):
+            raise TypeError(f"expected Fiducial options, not {type(options).__name__}")
+        pixels = float(np.prod(series.image_shape_yx))
+        diameter_px = options.diameter_nm * 10.0 / series.pixel_size_angst
+        binned = 1.0 if options.diameter == "estimate" else max(1, int(diameter_px / WORKING_DIAMETER_PX))
+        return float(series.included.sum()) * pixels / binned**2 * _BYTES_PER_PIXEL + pixels * _BYTES_PER_RAW_PIXEL
 
 
 def _align(series: TiltSeries, options: Fiducial, start: Alignment | None, progress: Progress) -> Alignment:
