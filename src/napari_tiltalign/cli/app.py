@@ -61,12 +61,12 @@ def main(tokens: Sequence[str] | None = None) -> int:
         arguments.insert(0, "relion")
     try:
         with _stopped_by_sigterm():
-            return int(_build(arguments).meta(arguments) or ExitCode.GOOD)
+            return int(build_app(arguments).meta(arguments) or ExitCode.GOOD)
     except EXPECTED as error:  # before a command was reached
         return _tell(error)
 
 
-def _build(arguments: Sequence[str]) -> App:
+def build_app(arguments: Sequence[str]) -> App:
     """Build the program. The methods are looked up, which imports them, only for the command that needs them."""
     app = App(
         name="napari-tiltalign",
