@@ -25,8 +25,15 @@ def plots(qtbot):
     used = np.array([True, False, True, True, True])
     plots.show_views(TILTS_DEG, used, [[curve, Curve(nan, nan)], [curve]], [[[curve], [curve]]])
     plots.resize(300, 300)
-    plots.show()
+    shown(plots, qtbot)
     return plots
+
+
+def shown(widget, qtbot) -> None:
+    """Show a widget and wait until its plots have their places: a click before that misses them."""
+    with qtbot.waitExposed(widget):
+        widget.show()
+    qtbot.waitUntil(lambda: all(p.sceneBoundingRect().height() > 40 for p in widget.ci.items))
 
 
 class Click:
@@ -83,12 +90,12 @@ def test_plots_of_what_is_not_known_are_left_out(plots):
 @pytest.fixture
 def residual_map(qtbot) -> ResidualMap:
     """Three beads in two views."""
-    shown = ResidualMap()
-    qtbot.addWidget(shown)
-    shown.show_residuals(np.array([[2.0, np.nan], [0.5, 0.5], [0.1, 0.0]]), ["7", "1", "4"], ["-30", "30"])
-    shown.resize(200, 300)
-    shown.show()
-    return shown
+    residuals = ResidualMap()
+    qtbot.addWidget(residuals)
+    residuals.show_residuals(np.array([[2.0, np.nan], [0.5, 0.5], [0.1, 0.0]]), ["7", "1", "4"], ["-30", "30"])
+    residuals.resize(200, 300)
+    shown(residuals, qtbot)
+    return residuals
 
 
 def test_residuals_become_colours_and_gaps_stay_empty(residual_map):
