@@ -55,8 +55,12 @@ def align(
     Examples
     --------
     >>> from napari_tiltalign import Fiducial, align, read
-    >>> dataset = read("tilt_series.star")  # doctest: +SKIP
-    >>> alignment = align(dataset["TS_01"], Fiducial(diameter_nm=10))  # doctest: +SKIP
+    >>> dataset = read("tilt_series.star")
+    >>> alignment = align(dataset["TS_01"], Fiducial(diameter_nm=10))
+    >>> alignment.series_name, len(alignment)
+    ('TS_01', 21)
+    >>> alignment.statistics["residual_rms_px"] < 0.2
+    True
     """
     method = method_of(options)
     with single_threaded_algebra():  # sums come out the same whatever the number of cores
@@ -122,8 +126,12 @@ def write(
     Examples
     --------
     >>> from napari_tiltalign import Fiducial, align, read, write
-    >>> dataset = read("tilt_series.star")  # doctest: +SKIP
-    >>> found = {series.name: align(series, Fiducial()) for series in dataset}  # doctest: +SKIP
-    >>> losses = write(dataset, found, "AlignTiltSeries/job007")  # doctest: +SKIP
+    >>> dataset = read("tilt_series.star")
+    >>> found = {series.name: align(series, Fiducial()) for series in dataset}
+    >>> losses = write(dataset, found, "AlignTiltSeries/job007")
+    >>> read("AlignTiltSeries/job007/aligned_tilt_series.star").series[0].name
+    'TS_01'
+    >>> "magnification" in [loss.what for loss in losses["TS_01"][".star"]]
+    True
     """
     return write_results(directory, dataset, alignments, failures)

@@ -219,6 +219,7 @@ class ViewGeometry:
 
         Examples
         --------
+        >>> from napari_tiltalign.geometry import ViewGeometry
         >>> view = ViewGeometry.nominal([60.0], axis_deg=0.0)
         >>> view.project([[0.0, 5.0, 100.0]]).round(6).tolist()  # x shrinks to cos(60 deg)
         [[[5.0, 50.0]]]

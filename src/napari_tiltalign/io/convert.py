@@ -61,6 +61,14 @@ def read_alignment(
         If the format is unknown, the file cannot be used, or something is needed that is not given.
     BadTiltSeries
         If the file does not fit the series.
+
+    Examples
+    --------
+    >>> from napari_tiltalign import read, read_alignment
+    >>> series = read("tilt_series.star")["TS_01"]
+    >>> truth = read_alignment("truth/TS_01.json", series)
+    >>> truth.tilt_ids == series.tilt_ids
+    True
     """
     where = alignment_file(Path(path), None if series is None else series.name)
     suffix = where.suffix.lower()
@@ -205,6 +213,14 @@ def write_alignment(
         If the alignment does not fit the series, or has nothing that the format is for.
     OSError
         If it cannot be written.
+
+    Examples
+    --------
+    >>> from napari_tiltalign import read_alignment, write_alignment
+    >>> truth = read_alignment("truth/TS_01.json")
+    >>> for loss in write_alignment("TS_01.aln", truth):
+    ...     print(loss.what)
+    tracks
     """
     where = Path(path)
     writer = _WRITERS.get(where.suffix.lower())

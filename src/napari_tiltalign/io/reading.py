@@ -49,9 +49,15 @@ def read(
 
     Examples
     --------
-    >>> dataset = read("tilt_series.star")  # doctest: +SKIP
-    >>> dataset.series[0].tilts[0].image.read().shape  # doctest: +SKIP
-    (630, 652)
+    >>> from napari_tiltalign import read
+    >>> dataset = read("tilt_series.star")
+    >>> [series.name for series in dataset]
+    ['TS_01']
+    >>> series = dataset["TS_01"]
+    >>> len(series), series.pixel_size_angst
+    (21, 10.0)
+    >>> series.tilts[0].image.read().shape
+    (192, 192)
     """
     suffix = format_suffix(os.fspath(path))
     if suffix == ".star":

@@ -42,7 +42,14 @@ linked from a view to the next; a wider one costs nothing.
 
 
 class Fiducial(MethodOptions):
-    """Options of the alignment by gold beads."""
+    """Options of the alignment by gold beads.
+
+    Examples
+    --------
+    >>> from napari_tiltalign import Fiducial
+    >>> Fiducial(diameter_nm=15)  # only what differs from the defaults is shown
+    Fiducial(diameter_nm=15.0)
+    """
 
     diameter_nm: Annotated[
         float,

@@ -104,6 +104,15 @@ class Alignment:
         Warnings.
     provenance
         Method, options, version.
+
+    Examples
+    --------
+    >>> from napari_tiltalign import read_alignment
+    >>> alignment = read_alignment("truth/TS_01.json")
+    >>> alignment.geometry.y_tilt_deg.shape, alignment.geometry.shift_yx_angst.shape
+    ((21,), (21, 2))
+    >>> int(alignment.included.sum())
+    21
     """
 
     series_name: str

@@ -106,6 +106,7 @@ def difference(alignment: Alignment, truth: Alignment, *, thickness_angst: float
     Examples
     --------
     >>> import numpy as np
+    >>> from napari_tiltalign import Alignment, difference
     >>> from napari_tiltalign.geometry import ViewGeometry
     >>> tilts = np.arange(-60.0, 61.0, 20.0)
     >>> ids = tuple(f"view_{t:.0f}" for t in tilts)

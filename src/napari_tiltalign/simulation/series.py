@@ -71,6 +71,7 @@ def simulate(options: Simulation | None = None, *, workers: int = 0, progress: P
 
     Examples
     --------
+    >>> from napari_tiltalign import Simulation, simulate
     >>> small = Simulation(image_rows_px=128, image_columns_px=128, tilt_step_deg=30.0, texture="none")
     >>> simulated = simulate(small)
     >>> simulated.series.tilt_ids[:2]
