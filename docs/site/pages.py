@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from enum import Enum
+from pathlib import Path
 from unittest.mock import patch
 
 from npe2 import PluginManifest
@@ -26,6 +27,7 @@ from napari_tiltalign.model.tracks import State
 from napari_tiltalign.simulation import SCENARIOS, Simulation
 from napari_tiltalign.ui.key_table import key_table
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 HELP_COLUMNS = 100
 _NOTE = "*This page is made from the code when the documentation is built.*"
 
@@ -41,6 +43,7 @@ def generated_pages() -> dict[str, str]:
         "reference/exit-codes.md": exit_codes_page(),
         "reference/keyboard.md": f"# Keys in napari\n\n{_NOTE}\n\n{key_table()}\n",
         "reference/python.md": python_page(),
+        "examples.md": examples_page(),
     }
 
 
@@ -209,6 +212,15 @@ def python_page() -> str:
         parts.append(f"## {title}")
         parts += [_api_entry(value, members=group is not options) for value in group.values()]
     parts.append("## Geometry\n\n::: napari_tiltalign.geometry.ViewGeometry")
+    return "\n\n".join(parts) + "\n"
+
+
+def examples_page() -> str:
+    """Show the scripts of the folder ``examples``."""
+    parts = ["# Examples\n\nShort scripts to start your own from; the tests run them."]
+    for script in sorted(EXAMPLES.glob("*.py")):
+        title = script.stem.replace("_", " ").capitalize()
+        parts.append(f"## {title}\n\n`examples/{script.name}`\n\n```python\n{script.read_text(encoding='utf-8')}```")
     return "\n\n".join(parts) + "\n"
 
 

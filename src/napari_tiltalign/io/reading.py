@@ -52,7 +52,7 @@ def read(
     >>> from napari_tiltalign import read
     >>> dataset = read("tilt_series.star")
     >>> [series.name for series in dataset]
-    ['TS_01']
+    ['TS_01', 'TS_02']
     >>> series = dataset["TS_01"]
     >>> len(series), series.pixel_size_angst
     (21, 10.0)
