@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from napari_tiltalign.external.aretomo_options import AreTomo
     from napari_tiltalign.external.imod_options import ImodFiducial, ImodPatchTracking
     from napari_tiltalign.methods.fiducial import Fiducial
+    from napari_tiltalign.methods.slab import Slab
     from napari_tiltalign.model import Alignment, Dataset, TiltSeries, Tracks
     from napari_tiltalign.quality.difference import difference
     from napari_tiltalign.simulation import Simulation, simulate
@@ -27,6 +28,7 @@ __all__ = [
     "ImodFiducial",
     "ImodPatchTracking",
     "Simulation",
+    "Slab",
     "TiltAlignError",
     "TiltSeries",
     "Tracks",
@@ -47,6 +49,7 @@ _HOME = {
     "ImodFiducial": "external.imod_options",
     "ImodPatchTracking": "external.imod_options",
     "Simulation": "simulation",
+    "Slab": "methods.slab",
     "TiltAlignError": "errors",
     "TiltSeries": "model",
     "Tracks": "model",

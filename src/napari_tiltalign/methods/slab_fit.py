@@ -1,0 +1,379 @@
+"""Fit the geometry of all views to the slab likelihood by Fisher scoring.
+
+The energy ``E = beta sum_p w_p y_p^H Q y_p / 2 + priors`` is lowered over shift, rotation, magnification and tilt of
+every view and the height of every tile. The Hessian is the expected one (Fisher scoring, Osborne 1992), in which one
+array for all tiles holds everything, with Levenberg's damping. Every second step the tiles' heights are levelled: their
+plane is a turn of the specimen, which no image tells, and goes into the tilt offset, the x tilt and the shifts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_tiltalign.geometry import FloatArray
+from napari_tiltalign.methods.base import Progress, silent
+from napari_tiltalign.methods.flat_series import Level
+from napari_tiltalign.methods.projection import (
+    LOG_MAGNIFICATION,
+    N_VIEW_PARAMETERS,
+    ROTATION,
+    SHIFT_X,
+    SHIFT_Y,
+    TILT,
+    linearise,
+    view_matrices,
+)
+from napari_tiltalign.methods.slab_model import (
+    Evidence,
+    Precision,
+    SlabModel,
+    energies,
+    evidence,
+    fit_signal,
+    precision,
+    sight,
+)
+from napari_tiltalign.methods.slab_tiles import TileScale, TileSpectra, plane_matrices, tile_centres, tile_spectra
+
+ROTATION_SD_DEG = 0.3
+"""Prior: how much the axis changes from view to view."""
+COMMON_AXIS_SD_DEG = 10.0
+TILT_SD_DEG = 0.25
+"""Prior: errors of the nominal tilts, without their common offset."""
+LOG_MAGNIFICATION_SD = 7e-4
+HEIGHT_SD_ANGST = 120.0
+"""Prior: how far a tile's height is from the plane of all tiles."""
+TRUST = 0.5
+"""Part of the likelihood that is believed: overlapping tiles tell the same twice."""
+
+_WEAK_SHIFT_SD_ANGST = 1e4
+_WEAK_HEIGHT_SD_ANGST = 3e3
+_LARGEST_STEP = 0.3
+"""Parts of the finest structure that most tiles may move in a step."""
+_REFIT_AGAIN = 1
+"""The step before which the second moments are estimated a second time."""
+_SETTLED = 0.004
+"""A pass ends when the views move less than this part of the finest structure."""
+_HOPELESS_DAMPING = 50.0
+_CURVATURE_RANGE = (0.02, 3.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SlabPose:
+    """Geometry of n views and how the slab lies.
+
+    Attributes
+    ----------
+    views
+        Shape (n, 5): rotation and tilt in degrees, log magnification, shift (y, x) in Angstrom.
+    x_tilt_deg
+        Turn of the slab about x, the same in all views.
+    tilt_offset_deg
+        What was added to all nominal tilts.
+    nominal_tilt_deg
+        Shape (n,).
+    """
+
+    views: FloatArray
+    x_tilt_deg: float
+    tilt_offset_deg: float
+    nominal_tilt_deg: FloatArray
+
+    def replace(self, **changes: object) -> SlabPose:
+        """Return a copy with some fields replaced."""
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+    @property
+    def x_tilts_deg(self) -> FloatArray:
+        """The x tilt for every view, shape (n,)."""
+        return np.full(len(self.views), self.x_tilt_deg)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SlabFit:
+    """State of a pass.
+
+    Attributes
+    ----------
+    pose, centres_zyx
+        Geometry, and centres (p, 3) of the tiles, Angstrom.
+    model, spectra, found
+        The model and the tiles at the start of the last step, and the precision used.
+    hessian
+        Of the last step without damping, over 5 parameters of every view and then the heights.
+    scores
+        Shape (p, 5 n): gradient of every tile's part of the energy by the view parameters in the last step.
+    moved_angst
+        How far the views moved in the last step, rms over tiles and views in the specimen plane.
+    steps
+        How many steps were taken.
+    """
+
+    pose: SlabPose
+    centres_zyx: FloatArray
+    model: SlabModel
+    spectra: TileSpectra
+    found: Precision
+    hessian: FloatArray
+    scores: FloatArray
+    moved_angst: float
+    steps: int
+
+    def covariance(self) -> FloatArray:
+        """Inverse of the Hessian: the posterior's covariance if the likelihood is believed as much as in the fit."""
+        scale = 1.0 / np.sqrt(np.diag(self.hessian))
+        inverse: FloatArray = np.linalg.inv(self.hessian * np.outer(scale, scale)) * np.outer(scale, scale)
+        return inverse
+
+
+def fit_slab(
+    level: Level,
+    scale: TileScale,
+    start: SlabPose,
+    model: SlabModel,
+    *,
+    steps: int,
+    centres_zyx: FloatArray | None = None,
+    level_the_slab: bool = True,
+    progress: Progress = silent,
+) -> SlabFit:
+    """Run one pass: fit all parameters at one scale.
+
+    Parameters
+    ----------
+    level, scale
+        The series at the resolution of the scale; all of its views are usable.
+    start, model
+        Where to start; the thickness of the model is kept.
+    steps
+        How many steps at most.
+    centres_zyx
+        Tiles to use; new ones are laid out if None.
+    level_the_slab
+        Whether a slant of the slab is turned into a tilt offset and an x tilt.
+    progress
+        Asked before every step whether to go on.
+    """
+    field = level.series.field_yx_angst
+    if centres_zyx is None:
+        centres_zyx = tile_centres(start.views, start.x_tilt_deg, field, scale.size_angst)
+    trust = TRUST * min(1.0, float(np.prod(field)) / scale.size_angst**2 / max(len(centres_zyx), 1))
+    run = _Pass(level, scale, trust, level_the_slab, start, centres_zyx, model)
+    for step in range(steps):
+        progress(0.0, "fitting the slab")
+        if not run.step(step, steps):
+            break
+    return run.result()
+
+
+class _Pass:
+    """One pass, step by step."""
+
+    def __init__(
+        self, level: Level, scale: TileScale, trust: float, level_the_slab: bool, pose: SlabPose, centres: FloatArray,
+        model: SlabModel,
+    ) -> None:  # fmt: skip
+        self.level, self.scale, self.trust, self.level_the_slab = level, scale, trust, level_the_slab
+        self.pose, self.centres, self.model = pose, centres, model
+        self.damping, self.steps, self.moved_angst = 0.0, 0, np.inf
+        self.before: tuple[float, SlabPose, FloatArray] | None = None
+        self._look()
+        self._refit()
+
+    def _look(self) -> None:
+        self.spectra = tile_spectra(self.level, self.scale, self.pose.views, self.pose.x_tilt_deg, self.centres)
+
+    def _refit(self) -> None:
+        """Estimate the second moments anew; energies before and after cannot be compared."""
+        seen = sight(self.spectra, self.pose.views, self.pose.x_tilt_deg, self.model.thickness_angst)
+        self.model = fit_signal(self.spectra, seen, self.model)
+        self.found = precision(self.spectra, seen, self.model)
+        self.weights = _Weights.of(evidence(self.spectra, self.found), self.found)
+        self.before = None
+
+    def step(self, number: int, of: int) -> bool:
+        """Take one step; return whether to go on."""
+        if number:
+            self._look()
+        if number == _REFIT_AGAIN:
+            self._refit()
+        if self.before is not None and not self._better_or_back(self.before):
+            return False
+        told = evidence(self.spectra, self.found)
+        energy = self.trust * float(told.energy @ self.weights.weight) + prior_energy(self.pose, self.centres)
+        self.before = (energy, self.pose, self.centres)
+        self._move(told)
+        self.steps += 1
+        if self.level_the_slab and (number <= _REFIT_AGAIN or (number % 2 and number < of - 2)):
+            self.pose, self.centres = levelled(self.pose, self.centres)
+            self.before = None
+        return not (self.moved_angst < _SETTLED * self.scale.finest_angst and number > _REFIT_AGAIN)
+
+    def _better_or_back(self, before: tuple[float, SlabPose, FloatArray]) -> bool:
+        """Take the last step back if it made things worse, with more damping; return whether that is any use."""
+        now = self.trust * float(energies(self.spectra, self.found) @ self.weights.weight)
+        if now + prior_energy(self.pose, self.centres) <= before[0]:
+            self.damping = self.damping / 4.0 if self.damping > 0.005 else 0.0
+            return True
+        _, self.pose, self.centres = before
+        self.damping = max(6.0 * self.damping, 0.05)
+        self._look()
+        return self.damping <= _HOPELESS_DAMPING
+
+    def _move(self, told: Evidence) -> None:
+        system = _System.of(self.pose, self.centres, told, self.found, self.weights, self.trust)
+        self.hessian, self.scores = system.hessian, system.scores
+        step = system.solved(self.damping)
+        size = self.pose.views.size
+        by_view, by_height = step[:size].reshape(self.pose.views.shape), step[size:]
+        moved = np.einsum("npac,nc->npa", system.by_view, by_view)
+        with_heights = moved + system.slope[:, None] * by_height[:, None]
+        largest = float(np.percentile(np.abs(with_heights), 98))
+        part = min(1.0, _LARGEST_STEP * self.scale.finest_angst / max(largest, 1e-9))
+        self.moved_angst = part * float(np.sqrt(np.square(moved).sum(axis=2).mean()))
+        self.pose = self.pose.replace(views=self.pose.views + part * by_view)
+        self.centres = self.centres.copy()
+        self.centres[:, 0] += np.clip(part * by_height, -HEIGHT_SD_ANGST, HEIGHT_SD_ANGST)
+
+    def result(self) -> SlabFit:
+        if self.level_the_slab:
+            self.pose, self.centres = levelled(self.pose, self.centres)
+        return SlabFit(
+            self.pose, self.centres, self.model, self.spectra, self.found, self.hessian, self.scores, self.moved_angst,
+            self.steps,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Weights:
+    """How far tiles are believed, shape (p,) each.
+
+    A tile whose energy is less curved than the model expects does not behave like a random slab: it gets that much less
+    weight, and its Hessian the curvature that is observed.
+    """
+
+    weight: FloatArray
+    curvature: FloatArray
+
+    @classmethod
+    def of(cls, told: Evidence, found: Precision) -> _Weights:
+        expected = float(np.einsum("iiaa->", found.fisher))
+        ratio = np.clip(told.curvature.sum(axis=1) / max(expected, 1e-30), *_CURVATURE_RANGE)
+        return cls(np.minimum(ratio, 1.0), ratio)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _System:
+    """Normal equations of one step.
+
+    Attributes
+    ----------
+    hessian, gradient
+        Over 5 parameters of every view, then p heights.
+    by_view
+        Shape (n, p, 2, 5): derivative of displacements in the specimen plane by the view parameters.
+    slope
+        Shape (n, 2): derivative by heights.
+    scores
+        Shape (p, 5 n): every tile's part of the gradient by the view parameters.
+    """
+
+    hessian: FloatArray
+    gradient: FloatArray
+    by_view: FloatArray
+    slope: FloatArray
+    scores: FloatArray
+
+    @classmethod
+    def of(
+        cls, pose: SlabPose, centres: FloatArray, told: Evidence, found: Precision, weights: _Weights, trust: float
+    ) -> _System:
+        n, p = len(pose.views), len(centres)
+        size = n * N_VIEW_PARAMETERS
+        inverse, slope = plane_matrices(pose.views, pose.x_tilt_deg)
+        by_view = np.einsum("nab,ncpb->npac", inverse, linearise(pose.views, centres, pose.x_tilts_deg)[1])
+        strength = weights.weight * weights.curvature
+        # sum over tiles first: the Fisher matrix is the same for all
+        stacked = (by_view * np.sqrt(strength)[:, None, None]).transpose(0, 2, 3, 1).reshape(-1, p)
+        products = (stacked @ stacked.T).reshape(n, 2, N_VIEW_PARAMETERS, n, 2, N_VIEW_PARAMETERS)
+        views = np.einsum("ijab,iacjbd->icjd", found.fisher, products, optimize=True).reshape(size, size)
+        pull = np.einsum("ijab,jb->ia", found.fisher, slope)
+        mixed = np.einsum("npac,na->pnc", by_view, pull).reshape(p, size) * strength[:, None]
+        heights = strength * float(np.einsum("ia,ia->", slope, pull))
+        gradient_yx = told.gradient_yx * weights.weight[:, None, None]
+        scores = np.einsum("npac,pna->pnc", by_view, gradient_yx).reshape(p, size)
+        by_height = np.einsum("pna,na->p", gradient_yx, slope)
+        hessian = trust * np.block([[views, mixed.T], [mixed, np.diag(heights)]])
+        gradient = trust * np.concatenate([scores.sum(axis=0), by_height])
+        prior_hessian, prior_gradient = _priors(pose, centres)
+        return cls(hessian + prior_hessian, gradient + prior_gradient, by_view, slope, trust * scores)
+
+    def solved(self, damping: float) -> FloatArray:
+        scale = 1.0 / np.sqrt(np.diag(self.hessian))
+        scaled = self.hessian * np.outer(scale, scale)
+        scaled[np.diag_indices_from(scaled)] += damping + 1e-12
+        step: FloatArray = -scale * np.linalg.solve(scaled, scale * self.gradient)
+        return step
+
+
+def _priors(pose: SlabPose, centres: FloatArray) -> tuple[FloatArray, FloatArray]:
+    n, p = len(pose.views), len(centres)
+    size = n * N_VIEW_PARAMETERS
+    hessian, gradient = np.zeros((size + p, size + p)), np.zeros(size + p)
+    mean, one = np.full((n, n), 1.0 / n), np.eye(n)
+    rotation, tilt = pose.views[:, ROTATION], pose.views[:, TILT]
+    for kind, weight, off in (
+        (SHIFT_Y, one / _WEAK_SHIFT_SD_ANGST**2, np.zeros(n)),
+        (SHIFT_X, one / _WEAK_SHIFT_SD_ANGST**2, np.zeros(n)),
+        (ROTATION, (one - mean) / ROTATION_SD_DEG**2 + mean / COMMON_AXIS_SD_DEG**2, rotation - rotation.mean()),
+        (LOG_MAGNIFICATION, one / LOG_MAGNIFICATION_SD**2, pose.views[:, LOG_MAGNIFICATION]),
+        (TILT, one / TILT_SD_DEG**2, tilt - pose.nominal_tilt_deg - pose.tilt_offset_deg),
+    ):
+        own = np.arange(n) * N_VIEW_PARAMETERS + kind
+        hessian[np.ix_(own, own)] = weight
+        gradient[own] = weight @ off
+    uneven = _off_plane(centres) / HEIGHT_SD_ANGST**2
+    hessian[size:, size:] = uneven + np.eye(p) / _WEAK_HEIGHT_SD_ANGST**2
+    gradient[size:] = uneven @ centres[:, 0]
+    return hessian, gradient
+
+
+def _off_plane(centres: FloatArray) -> FloatArray:
+    """Projector (p, p) that takes the plane out of heights."""
+    plane = np.column_stack([np.ones(len(centres)), centres[:, 1:] / max(float(np.abs(centres[:, 1:]).max()), 1.0)])
+    projector: FloatArray = np.eye(len(centres)) - plane @ np.linalg.pinv(plane)
+    return projector
+
+
+def prior_energy(pose: SlabPose, centres: FloatArray) -> float:
+    """Negative log prior of a geometry and heights, without the weak ones."""
+    rotation, tilt = pose.views[:, ROTATION], pose.views[:, TILT]
+    off = [
+        (rotation - rotation.mean()) / ROTATION_SD_DEG,
+        pose.views[:, LOG_MAGNIFICATION] / LOG_MAGNIFICATION_SD,
+        (tilt - pose.nominal_tilt_deg - pose.tilt_offset_deg) / TILT_SD_DEG,
+        _off_plane(centres) @ centres[:, 0] / HEIGHT_SD_ANGST,
+    ]
+    return 0.5 * float(sum(np.square(one).sum() for one in off))
+
+
+def levelled(pose: SlabPose, centres: FloatArray) -> tuple[SlabPose, FloatArray]:
+    """Turn the slab level: the robust plane through the tiles' heights becomes tilt offset, x tilt and shifts."""
+    plane = np.column_stack([centres[:, 1:], np.ones(len(centres))])
+    weight = np.ones(len(centres))
+    for _ in range(8):
+        slope_y, slope_x, mean = np.linalg.lstsq(plane * weight[:, None], centres[:, 0] * weight, rcond=None)[0]
+        off = centres[:, 0] - plane @ np.array([slope_y, slope_x, mean])
+        spread = 1.4826 * np.median(np.abs(off)) + 2.0
+        weight = 1.0 / np.sqrt(1.0 + np.square(off / (2.0 * spread)))
+    views = pose.views.copy()
+    views[:, SHIFT_Y:] += view_matrices(views, pose.x_tilts_deg)[:, :, 0] * mean
+    turn = float(np.rad2deg(np.arctan(slope_x)))
+    views[:, TILT] -= turn
+    level = centres.copy()
+    level[:, 0] = off
+    x_tilt = pose.x_tilt_deg + float(np.rad2deg(np.arctan(slope_y)))
+    return SlabPose(views, x_tilt, pose.tilt_offset_deg - turn, pose.nominal_tilt_deg), level

@@ -1,0 +1,341 @@
+"""What a random slab predicts: how the Fourier coefficients of one tile go together in all views.
+
+The specimen is a slab of thickness T filled with random density. Then the coefficients y_i of one tile at one frequency
+k of the specimen plane, in the views i = 1 ... n, are jointly Gaussian of mean zero, and the volume never appears::
+
+    K_ij = <y_i conj(y_j)> = delta_ij (1 - r_i^2) + r_i r_j C_ij
+    C_ij = 2/T integral_0^{T/2} cos(2 pi k_x (a_i - a_j) z) G(|a_i - a_j| z) dz        a_i = tan(tilt_i)
+
+Structure at height z shows displaced by ``z a_i``; G is the autocorrelation of the window, because what is displaced
+leaves it. ``r_i^2`` is the part of the power that is signal: it falls with spatial frequency, and differs between views
+and tiles. The coefficients have power 1, so the diagonal of K is 1. Derivation: docs/slab.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_tiltalign.geometry import FloatArray
+from napari_tiltalign.images.compute import map_views
+from napari_tiltalign.methods.slab_tiles import TileSpectra, plane_matrices
+
+HIGHEST_SIGNAL = 0.65
+"""Largest part of the power that is believed to be signal: a real specimen is never quite a random slab."""
+
+_DEPTHS = 24
+_CHUNK = 192
+"""Frequencies worked on at a time by one thread."""
+_RINGS = 11
+_NEIGHBOURS = 3
+_LEAST_COHERENCE = 0.3
+_ALTERNATIONS = 4
+_LEAST_EVIDENCE = 3.0
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SlabModel:
+    """Second moments of the specimen and of the noise.
+
+    Attributes
+    ----------
+    thickness_angst
+        Of the slab.
+    ring_per_angst, signal
+        Shape (b,): spatial frequencies of the raw images, and which part of the power is signal there.
+    view_factor, tile_factor
+        Shapes (n,) and (p,): how much more or less signal a view and a tile have; 1 is typical.
+    """
+
+    thickness_angst: float
+    ring_per_angst: FloatArray
+    signal: FloatArray
+    view_factor: FloatArray
+    tile_factor: FloatArray
+
+    @classmethod
+    def first_guess(cls, thickness_angst: float, n_views: int) -> SlabModel:
+        """Model to begin with."""
+        return cls(thickness_angst, np.array([0.0, 1.0]), np.full(2, 0.5), np.ones(n_views), np.ones(0))
+
+    def replace(self, **changes: object) -> SlabModel:
+        """Return a copy with some fields replaced."""
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sight:
+    """How the views at one geometry see k frequencies of the specimen plane.
+
+    Attributes
+    ----------
+    raw_per_angst
+        Shape (k, n): spatial frequency in the raw image.
+    coherence
+        Shape (u, n, n): C for every value of k_x.
+    column
+        Shape (k,): which of them belongs to a frequency.
+    """
+
+    raw_per_angst: FloatArray
+    coherence: NDArray[np.float32]
+    column: NDArray[np.intp]
+
+
+def sight(spectra: TileSpectra, views: FloatArray, x_tilt_deg: float, thickness_angst: float) -> Sight:
+    """How the views see the frequencies of tiles through a slab (see the module's docstring)."""
+    inverse, slope = plane_matrices(views, x_tilt_deg)
+    raw = np.einsum("nab,ka->knb", inverse, spectra.frequency_yx)
+    columns, column = np.unique(np.round(spectra.frequency_yx[:, 1], 9), return_inverse=True)
+    lag = np.abs(slope[:, None, 1] - slope[None, :, 1])
+    height = (np.arange(_DEPTHS) + 0.5) / _DEPTHS * thickness_angst / 2
+    kept = _window_overlap(lag[:, :, None] * height, spectra.scale.size_angst) / _DEPTHS
+
+    def one(k_x: float) -> NDArray[np.float32]:
+        wave = np.cos(2 * np.pi * k_x * lag[:, :, None] * height)
+        return np.asarray(np.einsum("ijz,ijz->ij", wave, kept), dtype=np.float32)
+
+    return Sight(np.linalg.norm(raw, axis=2), np.stack(map_views(one, columns.tolist())), column)
+
+
+def _window_overlap(displacement: FloatArray, size_angst: float) -> FloatArray:
+    """Autocorrelation of a Hann window of a size along one axis, 1 without displacement."""
+    samples = 64
+    profile = np.sin(np.pi * (np.arange(samples) + 0.5) / samples) ** 2
+    overlap = np.correlate(profile, profile, "full")[samples - 1 :]
+    at = np.append(overlap / overlap[0], 0.0)
+    kept: FloatArray = np.interp(displacement * samples / size_angst, np.arange(samples + 1), at)
+    return kept
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Precision:
+    """Inverse covariances of n views at k frequencies.
+
+    Attributes
+    ----------
+    matrices
+        Shape (k, n, n), float32: Q = K^-1.
+    fisher
+        Shape (n, n, 2, 2), per square Angstrom: expected second derivative of ``y^H Q y / 2`` of one tile by
+        displacements of the views, ``4 pi^2 sum_k k k' (Q_ij K_ij - delta_ij)``.
+    log_determinant
+        Sum of log |K| over the frequencies.
+    """
+
+    matrices: NDArray[np.float32]
+    fisher: FloatArray
+    log_determinant: float
+
+
+def precision(spectra: TileSpectra, seen: Sight, model: SlabModel) -> Precision:
+    """Invert the covariances of a model, one inversion per frequency for all tiles."""
+    frequency = spectra.frequency_yx
+    # one typical tile: classes of stronger and weaker ones cost more and gain nothing
+    tile = float(np.median(model.tile_factor)) if model.tile_factor.size else 1.0
+    power = np.interp(seen.raw_per_angst, model.ring_per_angst, model.signal) * model.view_factor
+    power *= seen.raw_per_angst < spectra.scale.highest
+    amplitude = np.sqrt(np.clip(power * tile, 0.0, HIGHEST_SIGNAL)).astype(np.float32)
+    n = amplitude.shape[1]
+    own = np.arange(n)
+    matrices = np.empty((len(frequency), n, n), np.float32)
+
+    def invert(part: slice) -> tuple[FloatArray, float]:
+        covariance = seen.coherence[seen.column[part]] * (amplitude[part, :, None] * amplitude[part, None, :])
+        covariance[:, own, own] = 1.0
+        matrices[part] = np.linalg.inv(covariance)
+        told = matrices[part] * covariance
+        told[:, own, own] -= 1.0
+        k = frequency[part]
+        squares = (k[:, :, None] * k[:, None, :]).reshape(len(k), 4)
+        fisher = told.reshape(len(k), n * n).T.astype(np.float64) @ squares
+        return 4 * np.pi**2 * fisher, float(np.linalg.slogdet(covariance)[1].sum(dtype=np.float64))
+
+    done = _by_chunks(invert, len(frequency))
+    fisher = sum((part for part, _ in done), np.zeros((n * n, 4)))
+    return Precision(matrices, fisher.reshape(n, n, 2, 2), float(sum(part for _, part in done)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """What the tiles say at a geometry.
+
+    Attributes
+    ----------
+    energy
+        Shape (p,): ``y^H Q y / 2`` of every tile.
+    gradient_yx
+        Shape (p, n, 2), per Angstrom: its derivative by displacing the content of a view.
+    curvature
+        Shape (p, n), per square Angstrom: trace of its own second derivative.
+    """
+
+    energy: FloatArray
+    gradient_yx: FloatArray
+    curvature: FloatArray
+
+
+def evidence(spectra: TileSpectra, found: Precision) -> Evidence:
+    """Energy of every tile and its derivatives; displacing by s multiplies a coefficient by exp(2 pi i k.s)."""
+    frequency, values = spectra.frequency_yx, spectra.values
+    _, n, p = values.shape
+    diagonal = np.arange(n)
+
+    def part_of(part: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
+        y = values[part]
+        q = _times(found.matrices[part], y)
+        out_of_phase = y.real * q.imag - y.imag * q.real
+        in_phase = y.real * q.real + y.imag * q.imag
+        k = frequency[part].astype(np.float32)
+        gradient = 2 * np.pi * (out_of_phase.reshape(len(k), n * p).T @ k).reshape(n, p, 2)
+        own = found.matrices[part][:, diagonal, diagonal][:, :, None] * (y.real**2 + y.imag**2) - in_phase
+        curvature = 4 * np.pi**2 * np.einsum("knp,k->np", own, np.square(k).sum(axis=1))
+        return 0.5 * in_phase.sum(axis=(0, 1), dtype=np.float64), gradient, curvature
+
+    energy, gradient, curvature = np.zeros(p), np.zeros((n, p, 2)), np.zeros((n, p))
+    for one in _by_chunks(part_of, len(frequency)):
+        energy += one[0]
+        gradient += one[1]
+        curvature += one[2]
+    return Evidence(energy, gradient.transpose(1, 0, 2), curvature.T)
+
+
+def energies(spectra: TileSpectra, found: Precision) -> FloatArray:
+    """``y^H Q y / 2`` of every tile, shape (p,)."""
+
+    def part_of(part: slice) -> FloatArray:
+        y = spectra.values[part]
+        q = _times(found.matrices[part], y)
+        total: FloatArray = 0.5 * (y.real * q.real + y.imag * q.imag).sum(axis=(0, 1), dtype=np.float64)
+        return total
+
+    total: FloatArray = np.sum(_by_chunks(part_of, len(spectra.frequency_yx)), axis=0)
+    return total
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LeftOut:
+    """Views against what the others predict of them, sums over frequencies and tiles, shape (n,) each.
+
+    Attributes
+    ----------
+    product
+        Of a view and its prediction.
+    own_power, predicted_power
+        Of the view and of the prediction.
+    """
+
+    product: FloatArray
+    own_power: FloatArray
+    predicted_power: FloatArray
+
+
+def residuals(spectra: TileSpectra, found: Precision) -> LeftOut:
+    """Predict every view from the others where there is signal, ``y_i - (Q y)_i / Q_ii``."""
+    n = spectra.values.shape[1]
+    own = np.arange(n)
+
+    def part_of(part: slice) -> FloatArray:
+        y = spectra.values[part]
+        diagonal = found.matrices[part][:, own, own][:, :, None]
+        predicted = y - _times(found.matrices[part], y) / diagonal
+        told = diagonal > 1.0 + 1e-6  # where nothing is predicted, only noise would be added
+        product = (y.real * predicted.real + y.imag * predicted.imag) * told
+        powers = [(one.real**2 + one.imag**2) * told for one in (y, predicted)]
+        return np.stack([one.sum(axis=(0, 2), dtype=np.float64) for one in (product, *powers)])
+
+    product, own_power, predicted_power = np.sum(_by_chunks(part_of, len(spectra.frequency_yx)), axis=0)
+    return LeftOut(product, own_power, predicted_power)
+
+
+def _times(matrices: NDArray[np.float32], values: NDArray[np.complex64]) -> NDArray[np.complex64]:
+    """Real matrices (k, n, n) times complex columns (k, n, p)."""
+    k, n, p = values.shape
+    product = matrices @ np.ascontiguousarray(values).view(np.float32).reshape(k, n, 2 * p)
+    return product.view(np.complex64)
+
+
+def _by_chunks(function: Callable[[slice], Result], count: int) -> list[Result]:
+    return map_views(function, [slice(start, start + _CHUNK) for start in range(0, count, _CHUNK)])
+
+
+def log_likelihood(spectra: TileSpectra, seen: Sight, model: SlabModel) -> float:
+    """Log likelihood of the tiles, up to a constant: ``- sum_p y^H Q y - p sum_k log|K|``."""
+    found = precision(spectra, seen, model)
+    return float(-2.0 * energies(spectra, found).sum() - spectra.values.shape[2] * found.log_determinant)
+
+
+def fit_signal(spectra: TileSpectra, seen: Sight, model: SlabModel) -> SlabModel:
+    """Estimate how much of the power is signal, by frequency, view and tile.
+
+    The products of views that are near in tilt, ``Re(y_i conj(y_j)) = C_ij s(f) sqrt(c_i c_j) e_p``, are fitted by
+    least squares, in turns for s, c and e.
+    """
+    pairs = _neighbour_pairs(spectra, seen)
+    highest = spectra.scale.highest
+    ring = np.linspace(0.0, highest, _RINGS)
+    factor = model.view_factor.copy()
+    signal = np.full(_RINGS, 0.5)
+    for _ in range(_ALTERNATIONS):
+        signal = _signal_by_ring(pairs, ring, factor)
+        factor = _view_factors(pairs, ring, signal, len(factor))
+    expected = [
+        c * np.interp(f, ring, signal) * np.sqrt(factor[i] * factor[j])
+        for i, j, f, c, _, _ in pairs
+    ]  # fmt: skip
+    top = np.sum([e @ tiles for e, (*_, tiles) in zip(expected, pairs, strict=True)], axis=0)
+    tile_factor = np.clip(top / (sum(float(e @ e) for e in expected) + 1e-9), 0.02, 2.0)
+    return model.replace(ring_per_angst=ring, signal=signal, view_factor=factor, tile_factor=tile_factor)
+
+
+_Pair = tuple[int, int, FloatArray, FloatArray, FloatArray, FloatArray]
+"""Views i and j; at the frequencies used: raw frequency, coherence, mean product over tiles, products (k, p)."""
+
+
+def _neighbour_pairs(spectra: TileSpectra, seen: Sight) -> list[_Pair]:
+    n = spectra.values.shape[1]
+
+    def one(pair: tuple[int, int]) -> _Pair:
+        i, j = pair
+        raw = np.maximum(seen.raw_per_angst[:, i], seen.raw_per_angst[:, j])
+        coherence = seen.coherence[seen.column, i, j]
+        used = (raw < spectra.scale.highest) & (coherence > _LEAST_COHERENCE)
+        first, second = spectra.values[used, i], spectra.values[used, j]
+        product = first.real * second.real + first.imag * second.imag
+        return i, j, raw[used], coherence[used].astype(np.float64), product.mean(axis=1, dtype=np.float64), product
+
+    return map_views(one, [(i, i + step) for step in range(1, _NEIGHBOURS + 1) for i in range(n - step)])
+
+
+def _signal_by_ring(pairs: list[_Pair], ring: FloatArray, factor: FloatArray) -> FloatArray:
+    top, bottom = np.zeros(len(ring)), np.zeros(len(ring))
+    for i, j, raw, coherence, mean, _ in pairs:
+        index = np.minimum((raw / ring[1] + 0.5).astype(int), len(ring) - 1)
+        weight = coherence * np.sqrt(factor[i] * factor[j])
+        top += np.bincount(index, weight * mean, len(ring))
+        bottom += np.bincount(index, weight * weight, len(ring))
+    known = bottom > _LEAST_EVIDENCE
+    if not known.any():
+        return np.full(len(ring), 0.003)
+    signal: FloatArray = np.clip(np.interp(ring, ring[known], top[known] / bottom[known]), 0.003, 0.95)
+    return signal
+
+
+def _view_factors(pairs: list[_Pair], ring: FloatArray, signal: FloatArray, n_views: int) -> FloatArray:
+    top, bottom = np.zeros(n_views), np.zeros(n_views)
+    for i, j, raw, coherence, mean, _ in pairs:
+        expected = coherence * np.interp(raw, ring, signal)
+        for view in (i, j):
+            top[view] += float(expected @ mean)
+            bottom[view] += float(expected @ expected)
+    with_neighbours = np.maximum(top, 1e-6) / np.maximum(bottom, 1e-9)  # about the mean of sqrt(c_i c_j)
+    new = np.clip(with_neighbours, 0.05, 1.6)
+    scaled: FloatArray = new / np.median(new)
+    return scaled

@@ -1,0 +1,193 @@
+"""Turn a fitted slab into an `Alignment`: series order, interpolated views, statistics, flags."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_tiltalign.geometry import FloatArray, ViewGeometry, wrap_deg
+from napari_tiltalign.methods.base import MethodOptions
+from napari_tiltalign.methods.flat_series import FlatSeries
+from napari_tiltalign.methods.projection import (
+    LOG_MAGNIFICATION,
+    N_VIEW_PARAMETERS,
+    TILT,
+    geometry_from_views,
+)
+from napari_tiltalign.methods.slab_fit import SlabFit
+from napari_tiltalign.methods.slab_quality import prediction
+from napari_tiltalign.methods.slab_start import Candidate
+from napari_tiltalign.model import Alignment, Flag, Provenance, TiltSeries
+from napari_tiltalign.model.interpolation import interpolate_geometry
+
+_FAR_FROM_NOMINAL_DEG = 5.0
+_HAND_IN_DOUBT_DEG = 20.0
+_WHOLE = 0.95
+_NOT_SETTLED = 0.02
+"""Movement in the last step above which a fit has not converged, parts of the finest structure."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SlabRun:
+    """Everything a run of the method produced.
+
+    Attributes
+    ----------
+    series, options
+        What was aligned, and how.
+    flat
+        The flat series, all views in order of tilt.
+    views
+        Which of them were fitted, in the order of the fit.
+    candidates
+        What was tried first.
+    fit
+        The last pass.
+    """
+
+    series: TiltSeries
+    options: MethodOptions
+    flat: FlatSeries
+    views: NDArray[np.intp]
+    candidates: Sequence[Candidate]
+    fit: SlabFit
+
+    @property
+    def fitted(self) -> NDArray[np.intp]:
+        """Index in the series of every fitted view."""
+        return self.flat.order[self.views]
+
+
+def alignment_from(run: SlabRun) -> Alignment:
+    """Build the result of a run."""
+    series, pose = run.series, run.fit.pose
+    offset = {"off": 0.0, "estimate": pose.tilt_offset_deg, "given": run.options.model_dump()["tilt_angle_offset_deg"]}
+    turn = offset[run.options.model_dump()["tilt_angle_offset"]] - pose.tilt_offset_deg
+    views = pose.views.copy()
+    views[:, TILT] += turn  # a turn of the specimen: every image sees the same
+    included, reasons = _included(run)
+    told = prediction(run.fit)
+    alignment = Alignment(
+        series_name=series.name,
+        tilt_ids=series.tilt_ids,
+        geometry=_in_series(run, views),
+        pixel_size_angst=series.pixel_size_angst,
+        image_shape_yx=series.image_shape_yx,
+        included=included,
+        reasons=reasons,
+        unit_magnification_geometry=_in_series(run, without_magnification(run.fit, views)),
+        statistics={
+            "views_aligned": float(len(run.views)),
+            "thickness_nm": run.fit.model.thickness_angst / 10.0,
+            "tilt_offset_deg": pose.tilt_offset_deg,
+            "x_tilt_deg": pose.x_tilt_deg,
+            "prediction_median": float(np.median(told)),
+            "tiles": float(len(run.fit.centres_zyx)),
+        },
+        details=_details(run, told),
+        provenance=Provenance(method="slab", options=run.options.model_dump(), version=version("napari-tiltalign")),
+    )
+    return alignment.replace(flags=_flags(run, alignment))
+
+
+def _in_series(run: SlabRun, views: FloatArray) -> ViewGeometry:
+    """Geometry of all images in series order from fitted views."""
+    n = len(run.series.tilts)
+    every = np.zeros((n, N_VIEW_PARAMETERS))
+    every[run.fitted] = views
+    known = np.zeros(n, dtype=bool)
+    known[run.fitted] = True
+    geometry = geometry_from_views(every, np.full(n, run.fit.pose.x_tilt_deg), 1.0)
+    return interpolate_geometry(geometry, known, run.series.nominal_tilt_deg)
+
+
+def without_magnification(fit: SlabFit, views: FloatArray) -> FloatArray:
+    """Best view parameters with all magnifications at 1, by the quadratic form of the last step.
+
+    The minimum of ``d' H d / 2`` with ``C d = -log m`` is ``d = -H^-1 C' (C H^-1 C')^-1 log m``.
+    """
+    n = len(views)
+    magnification = np.arange(n) * N_VIEW_PARAMETERS + LOG_MAGNIFICATION
+    covariance = fit.covariance()
+    constrained = covariance[np.ix_(magnification, magnification)]
+    step = -covariance[:, magnification] @ np.linalg.solve(constrained, views[:, LOG_MAGNIFICATION])
+    changed: FloatArray = views + step[: n * N_VIEW_PARAMETERS].reshape(n, N_VIEW_PARAMETERS)
+    changed[:, LOG_MAGNIFICATION] = 0.0
+    return changed
+
+
+def _details(run: SlabRun, told: FloatArray) -> dict[str, Any]:
+    fit = run.fit
+    per_image = np.full(len(run.series.tilts), np.nan)
+    per_image[run.fitted] = told
+    return {
+        "hand": "undetermined: the likelihood is the same in the mirror",
+        "prediction": [None if np.isnan(value) else round(float(value), 4) for value in per_image],
+        "tiles_zyx_nm": np.round(fit.centres_zyx / 10.0, 2).tolist(),
+        "tile_size_nm": fit.spectra.scale.size_angst / 10.0,
+        "finest_nm": fit.spectra.scale.finest_angst / 10.0,
+        "candidates": [
+            {
+                "tilt_offset_deg": round(one.fit.pose.tilt_offset_deg, 3),
+                "thickness_nm": round(one.fit.model.thickness_angst / 10.0, 2),
+                "log_likelihood_per_tile": round(one.likelihood, 1),
+            }
+            for one in run.candidates
+        ],
+        "last_move_nm": round(fit.moved_angst / 10.0, 4),
+    }
+
+
+def _included(run: SlabRun) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
+    reasons = [tilt.reason for tilt in run.series.tilts]
+    included = run.series.included.copy()
+    fitted = set(run.views.tolist())
+    for view, index in enumerate(run.flat.order.tolist()):
+        if run.series.tilts[index].included and view not in fitted:
+            included[index], reasons[index] = False, run.flat.bad.get(view, "not_aligned")
+    return included, tuple(reasons)
+
+
+def _flags(run: SlabRun, alignment: Alignment) -> tuple[Flag, ...]:
+    flags: list[Flag] = []
+    series = run.series
+    reasons = {
+        "dark": "dark_view",
+        "no_contrast": "no_contrast",
+        "blocked": "blocked_view",
+        "not_aligned": "view_not_aligned",
+        "unreadable": "images_missing",
+    }
+    for reason, name in reasons.items():
+        ids = tuple(i for i, r in zip(alignment.tilt_ids, alignment.reasons, strict=True) if r == reason)
+        if ids:
+            flags.append(Flag(name, f"{len(ids)} of {len(series)} images", ids))
+    clear = {
+        series.tilt_ids[run.flat.order[k]]: image.clear
+        for k, image in enumerate(run.flat.images)
+        if image is not None and image.clear < _WHOLE
+    }
+    if clear:
+        flags.append(Flag("blocked_view", f"used as far as it is clear ({min(clear.values()):.0%})", tuple(clear)))
+    if run.flat.filled_pixels:
+        total = sum(run.flat.filled_pixels.values())
+        flags.append(Flag("nan_pixels_filled", f"{total} pixels", tuple(run.flat.filled_pixels)))
+    turn = float(wrap_deg(alignment.axis_deg - series.nominal_axis_deg))
+    if abs(turn) > _FAR_FROM_NOMINAL_DEG:
+        flags.append(
+            Flag("axis_far_from_nominal", f"{alignment.axis_deg:.1f} deg, nominal {series.nominal_axis_deg:.1f} deg")
+        )
+    if abs(turn) > _HAND_IN_DOUBT_DEG:
+        flags.append(Flag("hand_undetermined", "the axis is far from the nominal one; check the hand"))
+    if run.fit.moved_angst > _NOT_SETTLED * run.fit.spectra.scale.finest_angst:
+        flags.append(Flag("not_converged", f"views still moved by {run.fit.moved_angst / 10:.2f} nm in the last step"))
+    shift = np.abs(alignment.geometry.shift_yx_angst) / series.pixel_size_angst / np.array(series.image_shape_yx)
+    far = tuple(np.array(alignment.tilt_ids)[(shift > 0.5).any(axis=1)].tolist())
+    if far:
+        flags.append(Flag("outlier_shift", "", far))
+    return tuple(flags)

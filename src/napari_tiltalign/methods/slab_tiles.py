@@ -1,0 +1,177 @@
+"""Tiles of the slab seen by every view, as Fourier coefficients.
+
+The specimen plane is covered with overlapping square tiles under a Hann window. Every view is sampled along the axes of
+the specimen plane, so that a tile shows the same place in all views, and its Fourier transform is taken. Coefficients
+are scaled so that noise of power 1 per pixel of the image has power 1 here, whatever the tilt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from napari_tiltalign.geometry import FloatArray
+from napari_tiltalign.images.compute import map_views
+from napari_tiltalign.images.tiles import hann_window
+from napari_tiltalign.methods.flat_series import Level
+from napari_tiltalign.methods.projection import project, view_matrices
+
+OVERLAP = 0.5
+LEAST_VIEWS = 0.75
+"""A tile is used if its centre is well inside so many of the views."""
+
+_MARGIN = 0.25
+"""Well inside: this part of a tile's size from the edge of the view."""
+_LOWEST_CYCLES = 1.5
+"""Structures larger than this part of a tile are not used: the window blurs them."""
+
+
+@dataclass(frozen=True, slots=True)
+class TileScale:
+    """Size of tiles and resolution.
+
+    Attributes
+    ----------
+    size_angst
+        Side of a tile.
+    pitch_angst
+        Distance of samples.
+    finest_angst
+        Structures finer than this are not used.
+    """
+
+    size_angst: float
+    pitch_angst: float
+    finest_angst: float
+
+    @property
+    def highest(self) -> float:
+        """Highest spatial frequency used, cycles per Angstrom."""
+        return 1.0 / self.finest_angst
+
+    @property
+    def samples(self) -> int:
+        """Samples along the side of a tile."""
+        return max(16, 2 * round(self.size_angst / self.pitch_angst / 2))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TileSpectra:
+    """Fourier coefficients of p tiles in n views.
+
+    Attributes
+    ----------
+    frequency_yx
+        Shape (k, 2), cycles per Angstrom in the specimen plane; one of each pair of opposite frequencies.
+    values
+        Shape (k, n, p), complex64.
+    scale
+        What tiles they are.
+    """
+
+    frequency_yx: FloatArray
+    values: NDArray[np.complex64]
+    scale: TileScale
+
+    def thinned(self, count: int) -> TileSpectra:
+        """Return a fixed random choice of so many of the frequencies."""
+        chosen = np.sort(np.random.default_rng(0).permutation(len(self.frequency_yx))[:count])
+        return TileSpectra(self.frequency_yx[chosen], np.ascontiguousarray(self.values[chosen]), self.scale)
+
+
+def tile_centres(
+    views: FloatArray, x_tilt_deg: float, field_yx_angst: FloatArray, size_angst: float, *, spacing: float = 1 - OVERLAP
+) -> FloatArray:
+    """Centres of tiles on a square grid that lie inside most views.
+
+    Parameters
+    ----------
+    views, x_tilt_deg
+        Geometry (see `methods.projection`), shifts in Angstrom.
+    field_yx_angst
+        Shape (2,): size of the images.
+    size_angst
+        Side of a tile.
+    spacing
+        Distance of the centres, tile sizes.
+
+    Returns
+    -------
+    FloatArray
+        Shape (p, 3), (z, y, x) with z = 0: of four phases of the grid the one that fits most tiles in.
+    """
+    step = size_angst * spacing
+    reach = int(np.hypot(*field_yx_angst) / 2 / step) + 2
+    index = np.arange(-reach, reach + 1) * step
+    limit = field_yx_angst / 2 - size_angst * _MARGIN
+    best = np.zeros((0, 3))
+    for phase_y in (0.0, 0.5):
+        for phase_x in (0.0, 0.5):
+            y, x = np.meshgrid(index + phase_y * step, index + phase_x * step, indexing="ij")
+            centres = np.column_stack([np.zeros(y.size), y.ravel(), x.ravel()])
+            seen = project(views, centres, np.full(len(views), x_tilt_deg))
+            inside = (np.abs(seen) < limit).all(axis=2).mean(axis=0) >= LEAST_VIEWS
+            if inside.sum() > len(best):
+                best = centres[inside]
+    return best
+
+
+def plane_matrices(views: FloatArray, x_tilt_deg: float) -> tuple[FloatArray, FloatArray]:
+    """How steps in the image and heights show in the specimen plane.
+
+    Returns
+    -------
+    inverse, slope
+        Shapes (n, 2, 2) and (n, 2): ``inverse @ step`` takes a step (y, x) in the image to the specimen plane; a point
+        at height z appears at ``z * slope`` of it. With x tilt 0 the slope is tan(tilt) along x.
+    """
+    matrices = view_matrices(views, np.full(len(views), x_tilt_deg))
+    inverse = np.linalg.inv(matrices[:, :, 1:])
+    slope: FloatArray = np.einsum("nab,nb->na", inverse, matrices[:, :, 0])
+    return inverse, slope
+
+
+def tile_spectra(
+    level: Level, scale: TileScale, views: FloatArray, x_tilt_deg: float, centres_zyx: FloatArray
+) -> TileSpectra:
+    """Cut tiles out of all views and transform them.
+
+    Parameters
+    ----------
+    level
+        The series at a resolution of about ``scale.pitch_angst``; all of its views are usable.
+    scale
+        Size and resolution.
+    views, x_tilt_deg
+        Geometry (n, 5), shifts in Angstrom.
+    centres_zyx
+        Shape (p, 3), Angstrom.
+    """
+    size, step = scale.samples, scale.size_angst / scale.samples
+    tilts = np.full(len(views), x_tilt_deg)
+    matrices = view_matrices(views, tilts)[:, :, 1:]
+    tiles, _ = level.tiles(project(views, centres_zyx, tilts), matrices, step, hann_window(size))
+    rows, columns, frequency = _band(size, step, scale)
+    gain = np.sqrt(np.abs(np.linalg.det(matrices)) * step**2 / np.prod(level.grid.pitch_yx_angst)) / size
+
+    def transform(view: int) -> NDArray[np.complex64]:
+        spectrum = fft.rfft2(tiles[view])[:, rows, columns] * np.float32(gain[view])
+        return np.asarray(spectrum.T, dtype=np.complex64)
+
+    values = np.stack(map_views(transform, range(len(views))), axis=1)
+    return TileSpectra(frequency, values, scale)
+
+
+def _band(size: int, step: float, scale: TileScale) -> tuple[NDArray[np.intp], NDArray[np.intp], FloatArray]:
+    """Indices into a real transform, and frequencies (k, 2), of what lies in the band of a scale."""
+    f_y, f_x = np.meshgrid(np.fft.fftfreq(size, step), np.fft.rfftfreq(size, step), indexing="ij")
+    radius = np.hypot(f_y, f_x)
+    one_of_each = (f_x > 0) | (f_y > 0)
+    nyquist = 0.5 / step
+    inside = (radius <= scale.highest) & (radius >= _LOWEST_CYCLES / scale.size_angst)
+    inside &= one_of_each & (f_x < nyquist) & (np.abs(f_y) < nyquist)
+    rows, columns = np.nonzero(inside)
+    return rows, columns, np.column_stack([f_y[inside], f_x[inside]])
