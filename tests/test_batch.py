@@ -327,10 +327,23 @@ def test_a_marker_stops_the_run(nudge: NudgeMethod, star: Path, marker: str) -> 
 def test_what_killed_writers_left_is_removed(nudge: NudgeMethod, star: Path) -> None:
     run(star)
     clean = contents(star.parent / "out")
-    for place in ("", "tilt_series", "external/TS_01"):
-        (star.parent / "out" / place / ".tiltalign-0123.tmp").write_text("half")
+    leave_something(star)
     run(star)
     assert contents(star.parent / "out") == clean
+
+
+def leave_something(star: Path) -> None:
+    for place in ("", "tilt_series", "external/TS_01"):
+        (star.parent / "out" / place / ".tiltalign-0123.tmp").write_text("half")
+
+
+def test_what_workers_left_that_were_killed_in_this_run_is_removed(nudge: NudgeMethod, star: Path) -> None:
+    class Killer(Watcher):
+        def ended(self, outcome: SeriesOutcome) -> None:
+            leave_something(star)
+
+    run(star, watcher=Killer())
+    assert not list((star.parent / "out").rglob("*.tmp"))
 
 
 def test_a_second_run_in_the_folder_is_refused(nudge: NudgeMethod, star: Path) -> None:

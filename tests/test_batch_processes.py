@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import psutil
@@ -150,22 +151,13 @@ def test_a_run_that_is_asked_to_stop_does_so_though_a_series_hangs(star: Path, i
     assert json.loads((star.parent / "out/run.json").read_text())["status"] == "stopped"
 
 
-def test_a_run_that_was_killed_goes_on_to_the_same_bytes(star: Path, installed_nudge: Path) -> None:
-    out, options = star.parent / "out", Nudge(trouble="dies-once")
-    installed_nudge.write_text("unlucky_02 0 0 \n")  # so that it does not die
-    align_dataset(read(star), options, out, placement=Placement("serial"))
-    undisturbed = contents(out.rename(star.parent / "undisturbed"))
-    run = start(star, "--workers", "2", "--trouble", "dies-once", "--seconds", "0.5")
-    wait_for(lambda: (out / "external").exists() and any("finger" in f.read_text() for f in out.rglob("state.json")))
-    workers = workers_of(installed_nudge)
-    run.kill()
-    run.communicate(timeout=10)
-    wait_for(lambda: not any(map(is_alive, workers)))
-    assert (out / "run.lock").exists()
-    again = start(star, "--quiet", "--trouble", "dies-once", "--seconds", "0.5")
-    again.communicate(timeout=90)
-    assert again.returncode == 0
-    first = contents(out)
-    align_dataset(read(star), options, out, placement=Placement("serial"))  # the other way of doing it
-    assert contents(out) == undisturbed
-    assert first.keys() == undisturbed.keys()
+def test_whatever_is_killed_the_same_command_ends_with_the_same_bytes(
+    star: Path, installed_nudge: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "scripts")
+    kill_and_resume = import_module("kill_and_resume")  # the loop that is run at length by scripts/kill-and-resume
+    run, worker, *_, scheduler = kill_and_resume.VICTIMS
+    with kill_and_resume.loop_over(star.parents[1], star, ("nudge", "--seconds", "0.3"), seed=1) as loop:
+        loop.measure()
+        for victim in (run, worker, scheduler):
+            assert loop.kill(victim, 1, tell=lambda line: None).kills == 1

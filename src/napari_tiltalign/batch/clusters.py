@@ -34,6 +34,8 @@ _CONFIG = {
     "logging": {"distributed": "critical", "distributed.worker": "critical", "distributed.nanny": "critical"},
 }
 _CLOSE_S = 3.0
+_STARTS = 3
+"""How often the workers of this machine are started before that is given up."""
 
 
 @dataclass(slots=True)
@@ -106,7 +108,7 @@ def open_crew(placement: Placement, plan: Plan, folder: Path) -> Iterator[tuple[
     ProgramMissing
         If Slurm or the package for it is not installed.
     OSError
-        If no scheduler answers at the address given.
+        If no scheduler answers at the address given, or workers of this machine cannot be started.
     """
     import dask
 
@@ -148,7 +150,13 @@ def _local_cluster(placement: Placement, plan: Plan) -> SpecCluster:
         "options": {"host": LOOPBACK, "port": 0, "allowed_failures": 0, **_dashboard(f"{LOOPBACK}:0")},
     }
     workers = {number: worker(number) for number in range(plan.workers)}
-    return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL)
+    for _ in range(_STARTS):
+        try:
+            return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL)
+        except RuntimeError as error:  # a worker that was killed before it was ready; Dask has closed the rest
+            problem = error.__cause__ or error
+    raise ChildProcessError(f"workers on this machine die before they are ready ({problem}); use fewer (--workers), or "
+                            "align in the program itself (--scheduler serial)")  # fmt: skip
 
 
 def _slurm_cluster(slurm: Slurm, folder: Path, n_jobs: int) -> SpecCluster:

@@ -103,6 +103,7 @@ def align_dataset(
         run = _Run(request, plan, held, watcher)
         try:
             summary = run.all()
+            _remove_leftovers(request.folder)  # of workers that died while they wrote
             failures = {outcome.name: outcome.failure for outcome in summary.failed}
             write_tables_again(request.folder, dataset, {outcome.name for outcome in summary.aligned}, failures)
             record.write("finished", summary.outcomes)
@@ -151,11 +152,15 @@ def _request(
 
 def _clean(folder: OutputFolder, plan: Plan) -> None:
     """Remove what killed writers have left, and tables that will not be true any more once the work begins."""
-    for place in (folder.root, folder.root / "tilt_series", *folder.root.glob("external/*")):
-        remove_leftovers(place)
+    _remove_leftovers(folder)
     states = (SeriesState.read(folder.state_file(one.name)) for one in plan.series if not _is_kept(one))
     if any(state is not None and not state.failure for state in states):
         remove_tables(folder)
+
+
+def _remove_leftovers(folder: OutputFolder) -> None:
+    for place in (folder.root, folder.root / "tilt_series", *folder.root.glob("external/*")):
+        remove_leftovers(place)
 
 
 def _is_kept(planned: PlannedSeries) -> bool:
