@@ -327,15 +327,19 @@ def _re_project(volume, rays, first, last, image):  # type: ignore[no-untyped-de
     layers, rows, columns = volume.shape
     length = np.float32(rays[2, 3])
     for r in range(first, last):
+        integrals = image[r]
         for layer in range(layers):
             row_0 = rays[0, 0] * r + rays[0, 2] * layer + rays[0, 3]
             column_0 = rays[1, 0] * r + rays[1, 2] * layer + rays[1, 3]
-            for c in range(image.shape[1]):
-                row = row_0 + rays[0, 1] * c
-                column = column_0 + rays[1, 1] * c
-                if row >= 0.0 and column >= 0.0 and row < rows - 1 and column < columns - 1:
-                    y, x = int(row), int(column)
-                    b, a = np.float32(row - y), np.float32(column - x)
-                    upper = volume[layer, y, x] + a * (volume[layer, y, x + 1] - volume[layer, y, x])
-                    lower = volume[layer, y + 1, x] + a * (volume[layer, y + 1, x + 1] - volume[layer, y + 1, x])
-                    image[r, c] += length * (upper + b * (lower - upper))
+            begin, end = _steps_inside(row_0, rays[0, 1], rows - _EDGE_PX, integrals.size)
+            begin_too, end_too = _steps_inside(column_0, rays[1, 1], columns - _EDGE_PX, integrals.size)
+            flat = volume[layer].reshape(rows * columns)
+            for c in range(max(begin, begin_too), min(end, end_too)):
+                row, column = np.float32(row_0 + rays[0, 1] * c), np.float32(column_0 + rays[1, 1] * c)
+                y, x = np.int32(row), np.int32(column)
+                b, a = row - np.float32(y), column - np.float32(x)
+                here = y * columns + x
+                upper = flat[here] + a * (flat[here + 1] - flat[here])
+                here += columns
+                lower = flat[here] + a * (flat[here + 1] - flat[here])
+                integrals[c] += length * (upper + b * (lower - upper))
