@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from napari_tiltalign.methods.slab import Slab
     from napari_tiltalign.model import Alignment, Dataset, TiltSeries, Tracks
     from napari_tiltalign.quality.difference import difference
+    from napari_tiltalign.quality.scores import Scores, judge
     from napari_tiltalign.simulation import Simulation, simulate
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Fiducial",
     "ImodFiducial",
     "ImodPatchTracking",
+    "Scores",
     "Simulation",
     "Slab",
     "TiltAlignError",
@@ -34,6 +36,7 @@ __all__ = [
     "Tracks",
     "align",
     "difference",
+    "judge",
     "read",
     "read_alignment",
     "simulate",
@@ -48,6 +51,7 @@ _HOME = {
     "Fiducial": "methods.fiducial",
     "ImodFiducial": "external.imod_options",
     "ImodPatchTracking": "external.imod_options",
+    "Scores": "quality.scores",
     "Simulation": "simulation",
     "Slab": "methods.slab",
     "TiltAlignError": "errors",
@@ -55,6 +59,7 @@ _HOME = {
     "Tracks": "model",
     "align": "api",
     "difference": "quality.difference",
+    "judge": "quality.scores",
     "read": "api",
     "simulate": "simulation",
     "read_alignment": "api",

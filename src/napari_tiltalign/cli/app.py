@@ -25,6 +25,7 @@ missing program).
 """
 
 _COMMANDS = {
+    "judge": ("judge", "Score an alignment without aligning again: how good is it, and why."),
     "convert": ("convert", "Convert an alignment to another format and list what that cannot hold."),
     "simulate": ("simulation", "Simulate tilt series as a RELION project, with the true alignments beside it."),
     "relion": ("relion", "Do RELION's job of aligning tilt series, called as RELION calls its own program."),

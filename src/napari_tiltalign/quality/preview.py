@@ -107,7 +107,7 @@ def locate_slab(views: WorkingViews, series: TiltSeries, geometry: ViewGeometry,
     used
         Shape (n,): which images count.
     """
-    field = _field_yx_angst(series, geometry)
+    field = field_yx_angst(series, geometry)
     height = _SEARCH_HEIGHT * float(field.min())
     voxel = float(field.max()) / _SEARCH_VOXELS
     grid = Grid((int(height / voxel), int(field[0] / voxel), int(field[1] / voxel)), voxel)
@@ -169,7 +169,7 @@ def preview(
     views = working_views(
         series, max(series.image_shape_yx) // binning, progress=lambda done, text: progress(0.2 + 0.2 * done, text)
     )
-    field = _field_yx_angst(series, geometry)
+    field = field_yx_angst(series, geometry)
     grid = _preview_grid(field, size, slab, thickness_nm * 10.0, levelled=levelled)
     index = np.flatnonzero(used)
     maps = _maps(geometry, grid, series, views)[index]
@@ -214,7 +214,7 @@ def _preview_grid(field: NDArray[np.float64], size: int, slab: Slab, height: flo
     return Grid((max(8, round(height / voxel)), rows, columns), voxel, np.array([middle, 0.0, 0.0]))
 
 
-def _field_yx_angst(series: TiltSeries, geometry: ViewGeometry) -> NDArray[np.float64]:
+def field_yx_angst(series: TiltSeries, geometry: ViewGeometry) -> NDArray[np.float64]:
     """Size of the field along and across the tilt axis, Angstrom."""
     field = np.array(series.image_shape_yx, float) * series.pixel_size_angst
     turned = abs(np.sin(np.deg2rad(float(np.median(geometry.z_rot_deg))))) > np.sqrt(0.5)

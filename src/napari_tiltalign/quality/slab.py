@@ -23,6 +23,7 @@ TILES = 8
 STEEPEST_DEG = 30.0
 """A slab is taken to be tilted by less than this."""
 
+_SEARCH_STEP_DEG = 3.0
 _CLIP_SIGMAS = 4.0
 _LEAST_CONTRAST = 3.0
 
@@ -52,8 +53,9 @@ class Slab:
 
     @property
     def is_certain(self) -> bool:
-        """Whether the slab stands out of what is around it."""
-        return self.contrast > _LEAST_CONTRAST
+        """Whether the slab stands out of what is around it, and is not tilted as far as was searched."""
+        tilted = max(abs(self.tilt_about_y_deg), abs(self.tilt_about_x_deg))
+        return self.contrast > _LEAST_CONTRAST and tilted < STEEPEST_DEG - _SEARCH_STEP_DEG / 2.0
 
     def levelling(self) -> RigidMotion:
         """Motion for `ViewGeometry.compose`, after which the slab is level and its midplane at height 0."""
@@ -130,7 +132,7 @@ def _spread(volume: Volume) -> float:
 
 def _best_slope(cost: Callable[[FloatArray], float]) -> FloatArray:
     """Slope (dz/dy, dz/dx) of least cost: the best of a coarse grid, refined."""
-    steps = np.tan(np.deg2rad(np.arange(-STEEPEST_DEG, STEEPEST_DEG + 1, 3.0)))
+    steps = np.tan(np.deg2rad(np.arange(-STEEPEST_DEG, STEEPEST_DEG + 1, _SEARCH_STEP_DEG)))
     flat = np.array([cost(np.array([0.0, s])) for s in steps])
     start = np.array([0.0, steps[int(np.argmin(flat))]])
     simplex = start + np.array([[0.0, 0.0], [0.04, 0.0], [0.0, 0.04]])

@@ -1,0 +1,103 @@
+"""``judge INPUT ALIGNMENT``: how good an alignment is, by evidence that does not depend on how it was made."""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter, validators
+
+from napari_tiltalign.cli.exit_codes import ExitCode, exit_code_for
+from napari_tiltalign.cli.inputs import InputOptions
+from napari_tiltalign.errors import TiltAlignError
+
+if TYPE_CHECKING:
+    from napari_tiltalign.quality.scores import Scores
+
+_SWITCH = Parameter(negative="", show_default=False)
+
+
+def judge(
+    input_path: Annotated[Path, Parameter(name="INPUT")],
+    alignment: Annotated[Path, Parameter(name="ALIGNMENT")],
+    /,
+    *,
+    only: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)] = (),
+    json: Annotated[bool, _SWITCH] = False,
+    views: Annotated[bool, _SWITCH] = False,
+    no_beads: Annotated[bool, _SWITCH] = False,
+    height_nm: Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1e5))] = 0.0,
+    overrides: InputOptions | None = None,
+) -> int:
+    """Score an alignment without aligning again.
+
+    Nothing in the score depends on the method. It compares alignments of one series; higher is better.
+
+    Parameters
+    ----------
+    input_path
+        The tilt series: STAR file, or a stack with its angles beside it.
+    alignment
+        What to judge: STAR file of RELION, .xf of IMOD with .tlt beside it, .aln of AreTomo, alignment.json, or a
+        folder of results of one of these programs or of ours.
+    only
+        Names of the series to judge; all without it.
+    json
+        Print one JSON object for each series, one on a line.
+    views
+        List every view, not only those that stand out.
+    no_beads
+        Do not look for gold beads as witnesses.
+    height_nm
+        Height of the reconstruction, nm; 0 takes 0.4 of the shorter side of the field. It must hold the specimen, and
+        be the same for alignments to be compared.
+    overrides
+        What to use instead of what the input says.
+    """
+    from napari_tiltalign.io.convert import read_alignment
+    from napari_tiltalign.quality.scores import judge as judged
+
+    dataset = (overrides or InputOptions()).read(input_path)
+    dataset = dataset.only(only) if only else dataset
+    failed = [f"{name}: {why}" for name, why in dataset.failed.items()]
+    done = 0
+    for series in dataset:
+        try:
+            scores = judged(
+                series, read_alignment(alignment, series), use_beads=not no_beads, height_nm=height_nm
+            )  # fmt: skip
+        except TiltAlignError as error:
+            if len(dataset) + len(dataset.failed) == 1:
+                raise
+            failed.append(str(error))
+            continue
+        done += 1
+        print(json_format.dumps(scores.to_dict()) if json else "\n".join(score_lines(scores, every_view=views)))
+    for problem in failed:
+        print(f"not judged: {problem}", file=sys.stderr)
+    return exit_code_for(done, len(failed)) if done or failed else ExitCode.ALL_FAILED
+
+
+def score_lines(scores: Scores, *, every_view: bool = False) -> list[str]:
+    """What is known of an alignment, for people."""
+    rests_on = "beads found without the alignment" if scores.by_beads else "the images"
+    lines = [f"{scores.series_name}: {scores.grade}, score {scores.score:.1f} (higher is better; rests on {rests_on})"]
+    lines += [f"  {reason}" for reason in scores.reasons]
+    shown = [view for view in scores.views if every_view or view.reasons]
+    if shown:
+        lines.append("  view                          tilt  score  offset px  beads px  gain %")
+    for view in shown:
+        offset = (view.offset_yx_px[0] ** 2 + view.offset_yx_px[1] ** 2) ** 0.5
+        figures = "".join(
+            f"{value:>{width}.{digits}f}" if value == value else " " * (width - 1) + "-"
+            for value, width, digits in (
+                (view.score, 7, 1), (offset, 11, 2), (view.bead_residual_px, 10, 2), (view.gain_percent, 8, 2)
+            )
+        )  # fmt: skip
+        remark = "; ".join(view.reasons)
+        if view.suggest_exclusion:
+            remark += " (consider leaving it out)"
+        lines.append(f"  {view.tilt_id:<27.27s} {view.tilt_deg:+6.1f}{figures}  {remark}".rstrip())
+    return lines

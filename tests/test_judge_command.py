@@ -1,0 +1,62 @@
+"""The command ``judge``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from napari_tiltalign.cli import main
+from napari_tiltalign.io.convert import write_alignment
+from napari_tiltalign.io.project import write_relion_project
+from napari_tiltalign.simulation import SimulatedSeries, Simulation, simulate
+
+TINY = Simulation(
+    name="TS_1", image_rows_px=128, image_columns_px=144, pixel_size_angst=14, tilt_step_deg=10, n_beads=10
+)
+
+
+@pytest.fixture(scope="module")
+def sample() -> SimulatedSeries:
+    return simulate(TINY)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, sample: SimulatedSeries) -> Path:
+    return write_relion_project(tmp_path_factory.mktemp("judged") / "project", [sample.series])
+
+
+@pytest.mark.parametrize("suffix", [".xf", ".aln", ".json", ".star"])
+def test_any_format_is_judged(project: Path, sample: SimulatedSeries, tmp_path: Path, suffix: str, capsys):
+    from napari_tiltalign import read
+
+    series = read(project).series[0]
+    where = tmp_path / f"TS_1{suffix}"
+    write_alignment(where, sample.truth.replace(tilt_ids=series.tilt_ids, tracks=None), series)
+
+    assert main(["judge", str(project), str(where), "--json"]) == 0
+
+    found = json.loads(capsys.readouterr().out)
+    assert found["series"] == "TS_1"
+    assert found["score"] > 0
+    assert found["grade"] in ("good", "fair", "poor")
+    assert found["reasons"]
+    assert len(found["views"]) == len(sample.series)
+
+
+def test_people_get_sentences(project: Path, sample: SimulatedSeries, tmp_path: Path, capsys):
+    from napari_tiltalign import read
+
+    series = read(project).series[0]
+    where = tmp_path / "TS_1.json"
+    write_alignment(where, sample.truth.replace(tilt_ids=series.tilt_ids, tracks=None), series)
+    assert main(["judge", str(project), str(where), "--views", "--no-beads"]) == 0
+    out = capsys.readouterr().out
+    assert "higher is better" in out
+    assert all(tilt_id[:27] in out for tilt_id in series.tilt_ids)
+
+
+def test_what_is_no_alignment_is_wrong_usage(project: Path, capsys):
+    assert main(["judge", str(project), str(project.parent / "nothing.txt")]) == 1
+    assert "suffix" in capsys.readouterr().err
