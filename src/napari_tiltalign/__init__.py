@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from napari_tiltalign.external.aretomo_options import AreTomo
     from napari_tiltalign.external.imod_options import ImodFiducial, ImodPatchTracking
     from napari_tiltalign.methods.fiducial import Fiducial
+    from napari_tiltalign.methods.patch_tracking import PatchTracking
     from napari_tiltalign.methods.slab import Slab
     from napari_tiltalign.model import Alignment, Dataset, TiltSeries, Tracks
     from napari_tiltalign.quality.difference import difference
@@ -28,6 +29,7 @@ __all__ = [
     "Fiducial",
     "ImodFiducial",
     "ImodPatchTracking",
+    "PatchTracking",
     "Scores",
     "Simulation",
     "Slab",
@@ -52,6 +54,7 @@ _HOME = {
     "ImodFiducial": "external.imod_options",
     "ImodPatchTracking": "external.imod_options",
     "Scores": "quality.scores",
+    "PatchTracking": "methods.patch_tracking",
     "Simulation": "simulation",
     "Slab": "methods.slab",
     "TiltAlignError": "errors",
