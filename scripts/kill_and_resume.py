@@ -194,7 +194,8 @@ class Loop:
             tally.kills += 1
             tally.done_at_kill.append(done)
         code = run.wait(PATIENCE_S)
-        survives = not was_killed or victim.what == "worker"
+        # a run outlives its workers, and the scheduler when it has all the results
+        survives = not was_killed or victim.what == "worker" or code == self._exit_code
         wanted = self._exit_code if survives else -signal.SIGKILL if victim.what == "run" else 5
         if code != wanted:
             raise Broken(f"a run ended with exit code {code}, not {wanted} (killed {victim}: {was_killed}); "

@@ -102,13 +102,11 @@ def test_a_full_disk_in_a_worker_stops_the_run(star: Path, monkeypatch: pytest.M
     assert json.loads((star.parent / "out/run.json").read_text())["status"].startswith("broken off")
 
 
-def start(star: Path, *flags: str) -> subprocess.Popen[str]:
+def start(star: Path, *flags: str, command: str = "align") -> subprocess.Popen[str]:
     """Run the program in a session of its own, as a terminal does."""
     code = "import sys; from napari_tiltalign.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", code, "align", "nudge", str(star), "--output", str(star.parent / "out"), *flags]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+    words = [sys.executable, "-c", code, command, "nudge", str(star), "--output", str(star.parent / "out"), *flags]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -161,3 +159,22 @@ def test_whatever_is_killed_the_same_command_ends_with_the_same_bytes(
         loop.measure()
         for victim in (run, worker, scheduler):
             assert loop.kill(victim, 1, tell=lambda line: None).kills == 1
+
+
+def test_a_watch_that_was_killed_goes_on_and_is_stopped_by_a_signal(star: Path, installed_nudge: Path) -> None:
+    out, flags = star.parent / "out", ("--settle-minutes", "0", "--poll-seconds", "0.1", "--workers", "2")
+    killed = start(star, *flags, command="watch")
+    wait_for(lambda: (out / "aligned_tilt_series.star").exists())
+    killed.kill()
+    killed.communicate(timeout=10)
+    os.utime(next((star.parent / "frames").glob("02_*.mrc")), (1, 1))  # as if TS_03 had grown
+    again = start(star, *flags, command="watch")
+    wait_for(lambda: len(lines(installed_nudge)) == len(NAMES) + 1)
+    wait_for(lambda: "waiting for new series" in (again.stdout.readline() if again.stdout else ""))
+    again.terminate()
+    said, _ = again.communicate(timeout=40)
+    assert again.returncode == 4, said
+    assert sorted(call[0] for call in lines(installed_nudge)) == sorted([*NAMES, "TS_03"])
+    assert json.loads((out / "run.json").read_text())["status"] == "stopped"
+    summary = align_dataset(read(star), Nudge(), out, placement=TWO)  # what align would do is all done
+    assert [bool(outcome.kept) for outcome in summary.outcomes] == [True] * len(NAMES)

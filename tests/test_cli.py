@@ -43,7 +43,8 @@ def align(star: Path, out: Path, *flags: str) -> int:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ([], ["align", "convert", "simulate", "demo", "Exit codes"]),
+        ([], ["align", "watch", "convert", "simulate", "demo", "Exit codes"]),
+        (["watch", "nudge"], ["--nudge-nm", "--settle-minutes", "--images", "--scheduler", "DIR"]),
         (["align"], ["nudge", "For tests only."]),
         (["align", "nudge"], ["--nudge-nm", "How far every image is shifted, nm", "--only", "--resume", "INPUT"]),
         (["convert"], ["ALIGNMENT", "OUT", "--like", "--pixel-size-angst"]),
@@ -144,6 +145,8 @@ def test_exit_code(
         (["align", "no-such-method", "x.star", "--output", "out"], "no-such-method"),
         (["no-such-command"], "no-such-command"),
         (["align", "nudge", "missing.star", "--output", "out"], "missing.star"),
+        (["watch", "nudge", "missing", "--output", "out"], "missing is neither a folder nor"),
+        (["watch", "nudge", ".", "--output", "out", "--quiet", "--json"], "give one of them"),
         (["convert", "missing.xf", "out.star"], "missing.xf"),
         (["simulate", "out", "--scenario", "no-such"], "no-such"),
         (["simulate", "out", "--tilt-min-deg", "70"], "tilts must run upwards"),

@@ -121,7 +121,7 @@ def command_line_page() -> str:
     sections = [f"# Command line\n\n{_NOTE}\n\n{_block(_help())}"]
     for command in _commands():
         sections.append(f"## {command}\n\n{_block(_help(command))}")
-        if command == "align":
+        if command in ("align", "watch"):
             example = next(iter(methods()))
             sections.append(
                 f"The flags of a method stand under *Method*, here those of `{example}` ([the others](methods.md)). "

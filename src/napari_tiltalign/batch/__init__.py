@@ -7,10 +7,12 @@ same command goes on where it was.
 - `plan`: what there is to do, and what it takes
 - `job`: one series, in whatever process
 - `engine`, `clusters`: where the jobs are done: in this process, in local ones, on a cluster (Dask)
-- `live`: follow an acquisition
+- `live`, `arrivals`: series that are still being collected
 - `outcome`, `record`: what came of it
 """
 
+from napari_tiltalign.batch.arrivals import Place
+from napari_tiltalign.batch.live import Patience, watch
 from napari_tiltalign.batch.outcome import SeriesOutcome, Summary, Watcher
 from napari_tiltalign.batch.placement import Placement, Slurm
 from napari_tiltalign.batch.plan import Existing, Plan
@@ -18,6 +20,8 @@ from napari_tiltalign.batch.run import align_dataset, plan_dataset
 
 __all__ = [
     "Existing",
+    "Patience",
+    "Place",
     "Placement",
     "Plan",
     "SeriesOutcome",
@@ -26,4 +30,5 @@ __all__ = [
     "Watcher",
     "align_dataset",
     "plan_dataset",
+    "watch",
 ]

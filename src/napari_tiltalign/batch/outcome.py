@@ -96,6 +96,9 @@ class Watcher:
     def notice(self, message: str) -> None:
         """Something that a person may want to know, such as where to look at the workers."""
 
+    def waiting(self, message: str) -> None:
+        """Nothing is to be done before more images arrive, in live mode; the message says for what."""
+
     def begins(self, name: str, number: int, total: int) -> None:
         """Series `name` begins, as `number` (from 1) of `total`."""
 

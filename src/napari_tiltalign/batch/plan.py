@@ -45,9 +45,16 @@ class Existing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a run is asked for; see `napari_tiltalign.batch.align_dataset`."""
+    """What a run is asked for; see `napari_tiltalign.batch.align_dataset`.
+
+    Attributes
+    ----------
+    dataset, chosen
+        All that the tables may list, and the part of it to do.
+    """
 
     dataset: Dataset
+    chosen: Dataset
     options: MethodOptions
     overrides: Mapping[str, MethodOptions]
     folder: OutputFolder
@@ -136,16 +143,16 @@ def make_plan(request: Request) -> Plan:
     BadInput
         If the folder holds results that a run like this should not replace unasked.
     """
-    states = {series.name: SeriesState.read(request.folder.state_file(series.name)) for series in request.dataset}
+    states = {series.name: SeriesState.read(request.folder.state_file(series.name)) for series in request.chosen}
     if request.existing is Existing.RESUME:
         _check_results_of_others(request, states)
     with ThreadPoolExecutor(_READERS) as pool:
-        planned = list(pool.map(lambda one: _planned(request, one, states[one.name]), request.dataset))
+        planned = list(pool.map(lambda one: _planned(request, one, states[one.name]), request.chosen))
     workers, threads, limit = _crew(request.placement, [one for one in planned if one.outcome is None], request)
     planned = [_with_memory(request, one, threads, limit) for one in planned]
     unread = [
         PlannedSeries(name, "cannot be read", outcome=SeriesOutcome(name, reason))
-        for name, reason in request.dataset.failed.items()
+        for name, reason in request.chosen.failed.items()
     ]
     seconds = _estimated_seconds(request, planned, workers)
     return Plan((*planned, *unread), workers, threads, limit, seconds)
@@ -160,7 +167,8 @@ def _check_results_of_others(request: Request, states: Mapping[str, SeriesState 
         if made_by not in ("", method):
             raise BadInput(f"{root} holds results of the method {made_by}, such as {name}; choose another output "
                            "folder or replace them (--overwrite)")  # fmt: skip
-    known = any(states.values()) or any(request.folder.state_file(n).is_file() for n in request.dataset.failed)
+    listed = (*(series.name for series in request.dataset), *request.dataset.failed)
+    known = any(states.values()) or any(request.folder.state_file(name).is_file() for name in listed)
     if states and not known and request.folder.has_results():
         raise BadInput(f"{root} holds results of other series, and its tables would not list them any more; choose "
                        "another output folder or replace the tables (--overwrite)")  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from typing import Any
 from napari_tiltalign.api import method_of
 from napari_tiltalign.batch.outcome import SeriesOutcome
 from napari_tiltalign.batch.plan import Request
+from napari_tiltalign.errors import Cancelled
 from napari_tiltalign.io.files import write_atomic
 
 
@@ -58,6 +60,12 @@ class RunRecord:
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(self.path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+    def write_end(self, error: BaseException, outcomes: Iterable[SeriesOutcome]) -> None:
+        """Write why the run ended early, if the disk takes it."""
+        stopped = isinstance(error, (Cancelled, KeyboardInterrupt))
+        with suppress(OSError):
+            self.write("stopped" if stopped else f"broken off: {error}", outcomes)
 
 
 def _as_recorded(outcome: SeriesOutcome) -> dict[str, Any]:

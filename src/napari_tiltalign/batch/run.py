@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType
 
@@ -15,7 +15,6 @@ from napari_tiltalign.batch.placement import Placement
 from napari_tiltalign.batch.plan import Existing, Plan, PlannedSeries, Request, make_plan
 from napari_tiltalign.batch.record import RunRecord
 from napari_tiltalign.batch.starts import check_start
-from napari_tiltalign.errors import Cancelled
 from napari_tiltalign.images.compute import check_device
 from napari_tiltalign.io.files import remove_leftovers
 from napari_tiltalign.io.output import remove_tables, write_tables_again
@@ -92,25 +91,18 @@ def align_dataset(
         If the disk is full or the folder cannot be written to.
     """
     watcher = watcher or Watcher()
-    request = _request(dataset, options, directory, only, overrides, existing, start, placement)
+    request = make_request(dataset, options, directory, only, overrides, existing, start, placement)
     with RunLock(request.folder.root) if lock is None else nullcontext(lock) as held:
         record = RunRecord(request, tuple(command))
         plan = make_plan(request)
         if plan.to_align and placement.scheduler in ("local", "serial"):
             check_usable(method_of(options), options)
-        watcher.planned(plan)
-        _clean(request.folder, plan)
-        run = _Run(request, plan, held, watcher)
+        run = Run(request, plan, held, watcher)
         try:
-            summary = run.all()
-            _remove_leftovers(request.folder)  # of workers that died while they wrote
-            failures = {outcome.name: outcome.failure for outcome in summary.failed}
-            write_tables_again(request.folder, dataset, {outcome.name for outcome in summary.aligned}, failures)
+            summary = run.do()
             record.write("finished", summary.outcomes)
         except BaseException as error:
-            with suppress(OSError):
-                stopped = isinstance(error, (Cancelled, KeyboardInterrupt))
-                record.write("stopped" if stopped else f"broken off: {error}", run.summary().outcomes)
+            record.write_end(error, run.summary().outcomes)
             raise
     return summary
 
@@ -127,10 +119,10 @@ def plan_dataset(
     placement: Placement = _ANYWHERE,
 ) -> Plan:
     """Say what `align_dataset` would do; nothing is written. Parameters and errors are the same."""
-    return make_plan(_request(dataset, options, directory, only, overrides, existing, start, placement))
+    return make_plan(make_request(dataset, options, directory, only, overrides, existing, start, placement))
 
 
-def _request(
+def make_request(
     dataset: Dataset,
     options: MethodOptions,
     directory: Path,
@@ -140,6 +132,7 @@ def _request(
     start: Path | None,
     placement: Placement,
 ) -> Request:
+    """Check what a run is asked for; see `align_dataset` for parameters and errors."""
     chosen = dataset.only(only) if (only := list(only)) else dataset
     folder = OutputFolder(directory)
     if start is not None:
@@ -147,15 +140,7 @@ def _request(
     folder.check_foreign_files(chosen)
     if placement.scheduler in ("local", "serial"):
         check_device(placement.device)
-    return Request(chosen, options, overrides, folder, existing, start, placement)
-
-
-def _clean(folder: OutputFolder, plan: Plan) -> None:
-    """Remove what killed writers have left, and tables that will not be true any more once the work begins."""
-    _remove_leftovers(folder)
-    states = (SeriesState.read(folder.state_file(one.name)) for one in plan.series if not _is_kept(one))
-    if any(state is not None and not state.failure for state in states):
-        remove_tables(folder)
+    return Request(dataset, chosen, options, overrides, folder, existing, start, placement)
 
 
 def _remove_leftovers(folder: OutputFolder) -> None:
@@ -167,30 +152,67 @@ def _is_kept(planned: PlannedSeries) -> bool:
     return planned.outcome is not None and not planned.outcome.failure
 
 
-class _Run:
-    """One run over many series."""
+class Run:
+    """One run over the chosen series of a dataset, in a folder that is claimed.
 
-    def __init__(self, request: Request, plan: Plan, lock: RunLock, watcher: Watcher) -> None:
+    Parameters
+    ----------
+    request, plan
+        What to do.
+    lock
+        The claim on the folder.
+    watcher
+        Told how it goes.
+    keep_tables
+        Whether the tables of the other series stay while some are done again. Otherwise there are none until the end,
+        as in RELION's jobs.
+    """
+
+    def __init__(
+        self, request: Request, plan: Plan, lock: RunLock, watcher: Watcher, *, keep_tables: bool = False
+    ) -> None:
         self._request = request
         self._plan = plan
         self._lock = lock
         self._watcher = watcher
+        self._keep_tables = keep_tables
         self._outcomes: dict[str, SeriesOutcome] = {}
 
-    def all(self) -> Summary:
+    def do(self) -> Summary:
+        """Align what is to be aligned and write the tables."""
+        folder = self._request.folder
+        self._watcher.planned(self._plan)
+        _remove_leftovers(folder)
+        self._withdraw()
         for planned in self._plan.series:
             if planned.outcome is not None:
                 if planned.outcome.failure:
-                    record_failure(self._request.folder, planned.name, planned.outcome.failure)
+                    record_failure(folder, planned.name, planned.outcome.failure)
                 self._ended(planned.outcome)
         jobs = [self._job(planned) for planned in self._plan.to_align]
         run_jobs(jobs, self._plan, self._request.placement, self._lock, self._watcher, self._ended)
-        return self.summary()
+        _remove_leftovers(folder)  # of workers that died while they wrote
+        summary = self.summary()
+        failures = {outcome.name: outcome.failure for outcome in summary.failed}
+        write_tables_again(folder, self._request.dataset, {outcome.name for outcome in summary.aligned}, failures)
+        return summary
 
     def summary(self) -> Summary:
         """What has become of the series so far."""
         done = (self._outcomes.get(planned.name) for planned in self._plan.series)
         return Summary(self._request.folder, tuple(outcome for outcome in done if outcome is not None))
+
+    def _withdraw(self) -> None:
+        """Let no table list series whose results will be replaced."""
+        folder, dataset = self._request.folder, self._request.dataset
+        states = {one.name: SeriesState.read(folder.state_file(one.name)) for one in self._plan.series
+                  if not _is_kept(one)}  # fmt: skip
+        replaced = {name for name, state in states.items() if state is not None and not state.failure}
+        if replaced and self._keep_tables:
+            names = [*(series.name for series in dataset), *dataset.failed]
+            write_tables_again(folder, dataset.only(name for name in names if name not in replaced), (), {})
+        elif replaced:
+            remove_tables(folder)
 
     def _ended(self, outcome: SeriesOutcome) -> None:
         self._outcomes[outcome.name] = outcome

@@ -72,10 +72,15 @@ class ShownOptions:
 
 def add_methods(app: App, arguments: Sequence[str] = ()) -> None:
     """Add a command for every method of the registry, or only for the one that the arguments name."""
+    add_method_commands(app, arguments, _command)
+
+
+def add_method_commands(app: App, arguments: Sequence[str], command: Callable[[Method], Callable[..., int]]) -> None:
+    """Add what `command` makes of every method of the registry, or only of the one that the arguments name."""
     registry = methods()
     for name in [word for word in arguments if word in registry][:1] or registry:
         method = registry[name]
-        app.command(_command(method), name=name, help=f"{method.title}. {method.summary}")
+        app.command(command(method), name=name, help=f"{method.title}. {method.summary}")
 
 
 def _command(method: Method) -> Callable[..., int]:
@@ -142,12 +147,11 @@ def _align(
     shown: ShownOptions,
 ) -> int:
     from napari_tiltalign.batch import Existing, align_dataset, plan_dataset
-    from napari_tiltalign.cli.watching import ConsoleWatcher, JsonWatcher, plan_lines, summary_lines
+    from napari_tiltalign.cli.watching import ConsoleWatcher, JsonWatcher, new_watcher, plan_lines, summary_lines
 
     if choice.resume and choice.overwrite:
         raise BadInput("--resume keeps what is done, --overwrite does it again; give one of them")
-    if shown.quiet and shown.json:
-        raise BadInput("--json tells everything, --quiet only what goes wrong; give one of them")
+    watcher = new_watcher(quiet=shown.quiet, as_json=shown.json)
     existing = Existing.OVERWRITE if choice.overwrite else Existing.RESUME
     asked: dict[str, Any] = {"only": choice.only, "existing": existing, "start": choice.start, "placement": placement}
     dataset = overrides.read(input_path)
@@ -158,7 +162,6 @@ def _align(
         else:
             print(*plan_lines(plan), sep="\n")
         return ExitCode.GOOD
-    watcher = JsonWatcher() if shown.json else ConsoleWatcher(shown.quiet)
     with watcher if isinstance(watcher, ConsoleWatcher) else nullcontext():
         summary = align_dataset(dataset, options, output, command=sys.argv, watcher=watcher, **asked)
     if not (shown.json or shown.quiet):

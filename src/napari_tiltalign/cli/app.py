@@ -8,6 +8,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -38,6 +39,7 @@ _RELION_PROGRAMS = ("relion_align_tiltseries", "relion_align_tiltseries_mpi")
 """Called by one of these names, through a link, this is RELION's program."""
 
 _ALIGN = "Align tilt series by one of the methods: align METHOD INPUT --output DIR."
+_WATCH = "Align tilt series while they are collected: watch METHOD DIR --output DIR."
 
 _DEBUG = Parameter(
     negative="", show_default=False, help="Show where an error arose.", group=Group("Program", sort_key=20)
@@ -78,12 +80,12 @@ def build_app(arguments: Sequence[str]) -> App:
         exit_on_error=False,
         suppress_keyboard_interrupt=False,
     )
-    align = App(name="align", help=_ALIGN)
-    app.command(align)
-    if "align" in arguments:
-        from napari_tiltalign.cli.align import add_methods
-
-        add_methods(align, arguments[arguments.index("align") + 1 :])
+    for name, text in (("align", _ALIGN), ("watch", _WATCH)):
+        command = App(name=name, help=text)
+        app.command(command)
+        if name in arguments:
+            add_methods = import_module(f"napari_tiltalign.cli.{name}").add_methods
+            add_methods(command, arguments[arguments.index(name) + 1 :])
     for name, (where, text) in _COMMANDS.items():
         app.command(f"napari_tiltalign.cli.{where}:{name}", name=name, help=text)
 

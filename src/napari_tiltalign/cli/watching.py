@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from napari_tiltalign.batch import Plan, SeriesOutcome, Summary, Watcher
+from napari_tiltalign.errors import BadInput
 
 _TELL_EVERY_S = 60.0
 
@@ -32,6 +33,19 @@ def new_progress(disable: bool = False) -> Progress:
         transient=True,
         redirect_stdout=sys.stdout.isatty(),
     )
+
+
+def new_watcher(*, quiet: bool, as_json: bool) -> ConsoleWatcher | JsonWatcher:
+    """Return the watcher that the flags ask for.
+
+    Raises
+    ------
+    BadInput
+        If they do not go together.
+    """
+    if quiet and as_json:
+        raise BadInput("--json tells everything, --quiet only what goes wrong; give one of them")
+    return JsonWatcher() if as_json else ConsoleWatcher(quiet)
 
 
 class ConsoleWatcher(Watcher):
@@ -64,6 +78,9 @@ class ConsoleWatcher(Watcher):
     def planned(self, plan: Plan) -> None:
         """Show the bar for all series."""
         self._clock = _Clock(len(plan.to_align))
+        if self._total is not None:  # of an earlier run, in live mode
+            self._progress.remove_task(self._total)
+            self._total = None
         if len(plan.series) > 1:
             self._total = self._progress.add_task("all series", total=len(plan.series), message="")
 
@@ -71,6 +88,15 @@ class ConsoleWatcher(Watcher):
         """Print it on standard error."""
         if not self._quiet:
             print(plain(message), file=sys.stderr, flush=True)
+
+    def waiting(self, message: str) -> None:
+        """Show it instead of the bars, or print it where there are none."""
+        if self._progress.disable:
+            self.notice(message)
+            return
+        if self._total is not None:
+            self._progress.remove_task(self._total)
+        self._total = self._progress.add_task("watching", total=None, message=plain(message))
 
     def begins(self, name: str, number: int, total: int) -> None:
         """Show the bar of a series."""
@@ -114,6 +140,10 @@ class JsonWatcher(Watcher):
     def notice(self, message: str) -> None:
         """Tell it."""
         self._tell("notice", message=message)
+
+    def waiting(self, message: str) -> None:
+        """Tell what is waited for."""
+        self._tell("waiting", message=message)
 
     def begins(self, name: str, number: int, total: int) -> None:
         """Tell that a series begins."""

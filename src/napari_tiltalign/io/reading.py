@@ -10,6 +10,7 @@ from napari_tiltalign.io.etomo import find_etomo, read_etomo_series
 from napari_tiltalign.io.images import MRC_SUFFIXES, TIFF_SUFFIXES, format_suffix
 from napari_tiltalign.io.relion import read_relion
 from napari_tiltalign.io.stack import read_stack
+from napari_tiltalign.io.stack_folder import read_stack_folder
 from napari_tiltalign.model import NOT_GIVEN, Dataset
 
 
@@ -26,7 +27,8 @@ def read(
     ----------
     path
         A STAR file of RELION 5, global or of one series (see `relion.read_relion`), a stack with its angles beside it
-        (see `stack.read_stack`), or an ``.edf`` file or folder of etomo (see `etomo`).
+        (see `stack.read_stack`), a folder of those (see `stack_folder`), or an ``.edf`` file or folder of etomo (see
+        `etomo`).
     pixel_size_angst
         Pixel size to use instead of what the files say, Angstrom.
     tilt_axis_deg
@@ -72,5 +74,9 @@ def read(
         return read_etomo_series(folder, pixel_size_angst=pixel_size_angst, tilt_axis_deg=tilt_axis_deg)
     if not Path(path).exists():
         raise BadInput(f"{path} does not exist")
+    if Path(path).is_dir():
+        if tilt_angles is not None:
+            raise BadInput(f"{path} is a folder, whose stacks have their angles beside them; --tilt-angles is for one")
+        return read_stack_folder(path, pixel_size_angst=pixel_size_angst, tilt_axis_deg=tilt_axis_deg)
     known = ", ".join([".star", ".mrc", ".mrcs", ".st", ".edf"])
     raise BadInput(f"{path} is neither a STAR file nor a stack; give a file that ends in one of {known}")

@@ -81,6 +81,12 @@ def read_stack(
     return Dataset((checked_tilts(series),), source=str(where))
 
 
+def files_beside(stack: Path) -> list[Path]:
+    """Return the files beside a stack that `read_stack` looks into, of those that are there."""
+    stem = ImageName.parse(stack.name).stem
+    return [file for file in _names_beside(stack, stem) if file.is_file()]
+
+
 def read_angles_deg(path: str | os.PathLike[str]) -> tuple[float, ...]:
     """Read a file of angles (``.rawtlt``, ``.tlt``, ``.xtilt``): a line each, of which the first column counts.
 
@@ -108,12 +114,15 @@ def _angles_file(stack: Path, stem: str, given: str | os.PathLike[str] | None) -
     """The file that the angles come from."""
     if given is not None:
         return Path(given)
-    beside = [stack.with_name(stem + suffix) for suffix in ANGLE_SUFFIXES] + _mdoc_names(stack, stem)
-    found = _first_file(beside)
+    found = _first_file(_names_beside(stack, stem))
     if found is None:
         raise BadTiltSeries(stem, f"no angles: there is no {stem}.rawtlt, {stem}.tlt or {stem}.mdoc beside {stack}; "
                             "give a file of angles (--tilt-angles)")  # fmt: skip
     return found
+
+
+def _names_beside(stack: Path, stem: str) -> list[Path]:
+    return [stack.with_name(stem + suffix) for suffix in ANGLE_SUFFIXES] + _mdoc_names(stack, stem)
 
 
 def _mdoc_names(stack: Path, stem: str) -> list[Path]:

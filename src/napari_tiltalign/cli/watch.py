@@ -1,0 +1,157 @@
+"""``watch METHOD DIR --output OUT``: align series while they are collected."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, Group, Parameter, validators
+
+from napari_tiltalign.cli.align import METHOD_GROUP, ShownOptions, add_method_commands
+from napari_tiltalign.cli.exit_codes import ExitCode, exit_code_for
+from napari_tiltalign.cli.options import flags_annotation
+from napari_tiltalign.cli.running import RunOptions, SlurmOptions, placement_of
+from napari_tiltalign.methods.base import Method, MethodOptions
+
+if TYPE_CHECKING:
+    from napari_tiltalign.batch import Patience, Place, Placement
+
+_PATIENCE_GROUP = Group("When a series is complete", sort_key=8)
+_INPUT_GROUP = Group("What the input does not say", sort_key=10)
+_Minutes = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=100_000))]
+
+
+@Parameter(name="*", group=_PATIENCE_GROUP)
+@dataclass(frozen=True)
+class PatienceOptions:
+    """When a series is complete, and when the watch ends.
+
+    Attributes
+    ----------
+    settle_minutes
+        A series is complete when nothing of it has changed for so many minutes.
+    images
+        A series with so many images is complete at once; 0 if the number is not known.
+    poll_seconds
+        Pause between looks, seconds.
+    end_after_minutes
+        End when everything is done and nothing has changed for so many minutes; 0 goes on until it is stopped.
+    """
+
+    settle_minutes: _Minutes = 10.0
+    images: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=10_000))] = 0
+    poll_seconds: Annotated[float, Parameter(validator=validators.Number(gte=0.1, lte=86_400))] = 10.0
+    end_after_minutes: _Minutes = 0.0
+
+    def patience(self) -> Patience:
+        """What the flags mean."""
+        from napari_tiltalign.batch import Patience
+
+        return Patience(self.settle_minutes, self.images, self.poll_seconds, self.end_after_minutes)
+
+
+@Parameter(name="*", group=_INPUT_GROUP)
+@dataclass(frozen=True)
+class ArrivingOptions:
+    """What to use for all series instead of what their files say.
+
+    Attributes
+    ----------
+    pixel_size_angst
+        Pixel size of the images, Angstrom.
+    tilt_axis_deg
+        Tilt axis, degrees from the image's y axis, counter-clockwise with y drawn upwards.
+    """
+
+    pixel_size_angst: Annotated[float | None, Parameter(validator=validators.Number(gt=0, lte=1000))] = None
+    tilt_axis_deg: Annotated[float | None, Parameter(validator=validators.Number(gte=-360, lte=360))] = None
+
+    def place(self, path: Path) -> Place:
+        """Where series arrive.
+
+        Raises
+        ------
+        BadInput
+            If there is no such place.
+        """
+        from napari_tiltalign.batch import Place
+
+        return Place(
+            path,
+            math.nan if self.pixel_size_angst is None else self.pixel_size_angst,
+            math.nan if self.tilt_axis_deg is None else self.tilt_axis_deg,
+        )
+
+
+def add_methods(app: App, arguments: Sequence[str] = ()) -> None:
+    """Add a command for every method of the registry, or only for the one that the arguments name."""
+    add_method_commands(app, arguments, _command)
+
+
+def _command(method: Method) -> Callable[..., int]:
+    """Return the command for one method."""
+
+    def watch(
+        where: Annotated[Path, Parameter(name="DIR")],
+        /,
+        *,
+        output: Path,
+        options: MethodOptions,
+        patience: PatienceOptions | None = None,
+        arriving: ArrivingOptions | None = None,
+        run: RunOptions | None = None,
+        slurm: SlurmOptions | None = None,
+        shown: ShownOptions | None = None,
+    ) -> int:
+        """Watch.
+
+        Parameters
+        ----------
+        where
+            Folder in which stacks (.mrc, .st) and their angles (.rawtlt, .tlt, .mdoc) arrive, or RELION's global STAR
+            file, or the folder of the job that writes it.
+        output
+            Folder for the results; made if need be.
+        options
+            Options of the method.
+        patience
+            When a series is complete.
+        arriving
+            What the files do not say.
+        run
+            Where it runs.
+        slurm
+            What to ask Slurm for.
+        shown
+            What is shown.
+        """
+        place = (arriving or ArrivingOptions()).place(where)
+        placement = placement_of(run or RunOptions(), slurm or SlurmOptions(), isolate=True)
+        waits = (patience or PatienceOptions()).patience()
+        return _watch(place, output, options, waits, placement, shown or ShownOptions())
+
+    flags: Any = flags_annotation(method.Options)
+    watch.__annotations__["options"] = Annotated[flags, Parameter(group=METHOD_GROUP)]
+    watch.__kwdefaults__ = {**(watch.__kwdefaults__ or {}), "options": method.Options()}
+    return watch
+
+
+def _watch(
+    place: Place, output: Path, options: MethodOptions, patience: Patience, placement: Placement, shown: ShownOptions
+) -> int:
+    from napari_tiltalign.batch import watch
+    from napari_tiltalign.cli.watching import ConsoleWatcher, new_watcher, summary_lines
+
+    watcher = new_watcher(quiet=shown.quiet, as_json=shown.json)
+    with watcher if isinstance(watcher, ConsoleWatcher) else nullcontext():
+        summary = watch(
+            place, options, output, patience=patience, placement=placement, command=sys.argv, watcher=watcher
+        )
+    if not (shown.json or shown.quiet):
+        print(*summary_lines(summary), sep="\n")
+    return exit_code_for(len(summary.aligned), len(summary.failed)) if summary.outcomes else ExitCode.GOOD
