@@ -36,6 +36,7 @@ FLAG_MEANINGS: dict[str, str] = {
     "hand_contradicted": "The defocus gradient says that the specimen is mirrored against what the input says.",
     "magnification_not_in_star": "Magnification was solved; STAR holds the best geometry without it.",
     "suspect_tracks": "Some tracks fit much worse than the others: wrong or touching features, or no features at all.",
+    "score_without_peak": "A quantity was looked for where its score has no peak; the best value tried is at the end.",
     "high_residual": "The residual is much larger than the measuring error; the specimen may have deformed.",
     "local_motion": "A model of local specimen motion lowers the cross-validated error and is stored.",
     "program_complained": "An external program reported an error, but left a complete result.",

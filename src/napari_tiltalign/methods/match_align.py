@@ -1,0 +1,275 @@
+"""The course of projection matching: from first shifts to the final geometry, coarse to fine.
+
+At every level views are stretched into the specimen plane, predicted from each other, matched tile by tile, and the
+geometry is solved from the displacements; then everything is done again with the better geometry. Between rounds the
+thickness, and the tilt axis, are set to where the score of the prediction is best.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_tiltalign.geometry import FloatArray, RigidMotion, ViewGeometry, rotation_y
+from napari_tiltalign.images.prepare import Image
+from napari_tiltalign.methods.base import Progress, silent
+from napari_tiltalign.methods.flat_series import FlatSeries, Level, level_of
+from napari_tiltalign.methods.match_measure import Matched, Tiling, match
+from napari_tiltalign.methods.match_plane import PlaneViews, plane_views
+from napari_tiltalign.methods.match_predict import Predictor, measure_structure, predict, predictor, score
+from napari_tiltalign.methods.match_solve import Step, solve_step
+from napari_tiltalign.methods.pair_graph import best_on_grid, coarse_level, find_shifts, score_orientations
+from napari_tiltalign.methods.priors import ViewPriors, default_priors
+from napari_tiltalign.methods.projection import geometry_from_views, views_from_geometry
+
+FINE_SAMPLES = 256
+"""Samples along the longer side of the field at the finest level."""
+
+_BAND = (0.32, 0.25)
+"""Upper end of the band at the coarse and at the fine level, cycles per sample."""
+_TILE = 0.19
+"""Distance of the tiles, parts of the longer side of the field."""
+_HEIGHT_SD = 0.06
+_DATA_WEIGHT = 0.5
+_DAMPING = 0.02
+_FIXED_AXIS_DEG = 1e-3
+_REACH = 0.05
+"""How far a whole view is looked for in the first rounds, parts of the longer side."""
+_LEAST_SIGNIFICANCE = 8.0
+"""Views that correlate less with their prediction are not aligned (standard deviations)."""
+_SETTLED = 0.02
+"""A level is done when a round moves the views by less than this, samples of the finest level (root mean square)."""
+
+TILT_OFFSETS_DEG = np.arange(-20.0, 20.1, 5.0)
+TURNS_DEG = np.arange(-10.0, 10.1, 2.5)
+FINE_TURNS_DEG = np.arange(-2.0, 2.1, 1.0)
+THICKNESS_FACTORS = np.exp(np.linspace(-1.2, 1.2, 9))
+FINE_THICKNESS_FACTORS = np.exp(np.linspace(-0.4, 0.4, 5))
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be found besides the shifts.
+
+    Attributes
+    ----------
+    thickness_angst, find_thickness
+        Thickness of the slab, and whether that is only where to begin.
+    find_offset, find_axis
+        Whether the tilt offset and the axis are looked for on grids.
+    refine_axis
+        Whether the axis may leave where it starts.
+    """
+
+    thickness_angst: float
+    find_thickness: bool = True
+    find_offset: bool = True
+    find_axis: bool = True
+    refine_axis: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """How far the work is; n views in order of tilt, p tiles.
+
+    Attributes
+    ----------
+    geometry
+        Geometry of the views, the slab level and centred.
+    used
+        Shape (n,): views that take part.
+    offset_deg
+        Mean of the tilts over the nominal ones that the priors expect.
+    thickness_angst
+        Thickness of the slab.
+    curves
+        Name to (values, scores) of everything that was looked for on a grid, the last time it was.
+    matched, step, tiling, predictor
+        Of the last round; None before the first.
+    moved
+        Root mean square motion in the last round, Angstrom.
+    """
+
+    geometry: ViewGeometry
+    used: NDArray[np.bool_]
+    offset_deg: float
+    thickness_angst: float
+    curves: dict[str, tuple[FloatArray, FloatArray]] = field(default_factory=dict)
+    matched: Matched | None = None
+    step: Step | None = None
+    tiling: Tiling | None = None
+    predictor: Predictor | None = None
+    moved: float = np.inf
+
+    def replace(self, **changes: object) -> State:
+        """Return the state with some things changed."""
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+
+def align_views(flat: FlatSeries, start: ViewGeometry, wanted: Wanted, *, from_start: bool, progress: Progress = silent) -> State:
+    """Align the views of a series.
+
+    Parameters
+    ----------
+    flat
+        The series.
+    start
+        Geometry of its n views in order of tilt to start from.
+    wanted
+        What is to be found.
+    from_start
+        Whether the start is an alignment already, so that nothing has to be looked for from afar.
+    progress
+        Told from 0 to 1.
+    """
+    state = State(start, flat.usable, float(np.mean(start.y_tilt_deg - flat.nominal_tilt_deg)), wanted.thickness_angst)
+    if not from_start:
+        state = first_geometry(flat, state, wanted, progress)
+    pitch = float(flat.field_yx_angst.max()) / FINE_SAMPLES
+    coarse = _Rounds(level_of(flat, 2.0 * pitch), flat, wanted, _BAND[0] / (2.0 * pitch), axis_deg=state_axis(state))
+    progress(0.3, "matching projections")
+    state = coarse.repeated(state, 3, reach=not from_start)
+    if wanted.find_thickness:
+        state = coarse.thickness_found(state, THICKNESS_FACTORS)
+        state = coarse.repeated(state, 3)
+        state = coarse.thickness_found(state, FINE_THICKNESS_FACTORS)
+    if wanted.refine_axis:
+        state = coarse.axis_found(state, FINE_TURNS_DEG)
+    progress(0.5, "matching projections")
+    state = coarse.without_strangers(coarse.repeated(state, 4))
+    fine = _Rounds(level_of(flat, pitch), flat, wanted, _BAND[1] / pitch, axis_deg=coarse.axis_deg)
+    for round_ in range(5):
+        progress(0.6 + 0.08 * round_, "matching projections, fine")
+        state = fine.once(state, reach_angst=0.0)
+        if state.moved < _SETTLED * pitch:
+            break
+    return state
+
+
+def state_axis(state: State) -> float:
+    """Tilt axis of the views, degrees."""
+    return float(np.median(state.geometry.z_rot_deg))
+
+
+def first_geometry(flat: FlatSeries, state: State, wanted: Wanted, progress: Progress) -> State:
+    """Shifts by the graph of pairs, and tilt offset and axis on grids; views that nothing ties take no part."""
+    level, thickness, curves = coarse_level(flat), wanted.thickness_angst, dict(state.curves)
+    geometry = find_shifts(level, state.geometry, thickness).geometry
+    offset = state.offset_deg
+    progress(0.15, "looking for the tilt offset and the axis")
+    if wanted.find_offset:
+        none = np.zeros(len(TILT_OFFSETS_DEG))
+        scores = score_orientations(level, geometry, thickness, tilt_offsets_deg=TILT_OFFSETS_DEG, turns_deg=none)
+        curves["tilt_angle_offset_deg"] = (offset + TILT_OFFSETS_DEG, scores)
+        found = best_on_grid(TILT_OFFSETS_DEG, scores)
+        geometry, offset = geometry.replace(y_tilt_deg=geometry.y_tilt_deg + found), offset + found
+    if wanted.find_axis:
+        none = np.zeros(len(TURNS_DEG))
+        scores = score_orientations(level, geometry, thickness, tilt_offsets_deg=none, turns_deg=TURNS_DEG)
+        curves["tilt_axis_deg"] = (state_axis(state) + TURNS_DEG, scores)
+        geometry = geometry.replace(z_rot_deg=geometry.z_rot_deg + best_on_grid(TURNS_DEG, scores))
+    shifts = find_shifts(level, geometry, thickness)
+    return state.replace(
+        geometry=shifts.geometry, used=state.used & shifts.tied, offset_deg=offset, curves=curves
+    )
+
+
+@dataclass(slots=True, eq=False)
+class _Rounds:
+    """Rounds of matching at one level."""
+
+    level: Level
+    flat: FlatSeries
+    wanted: Wanted
+    highest: float
+    axis_deg: float
+    beyond: Image | None = None
+
+    def repeated(self, state: State, times: int, *, reach: bool = False) -> State:
+        """Do some rounds; views may be far off only in the first ones."""
+        field = float(self.flat.field_yx_angst.max())
+        for round_ in range(times):
+            state = self.once(state, reach_angst=_REACH * field / 2.0**round_ if reach and round_ < 2 else 0.0)
+            if state.moved < _SETTLED * field / FINE_SAMPLES:
+                break
+        return state
+
+    def once(self, state: State, *, reach_angst: float) -> State:
+        """Predict, match and solve once."""
+        views = self.views(state)
+        by = predictor(views, measure_structure(views, state.thickness_angst), state.thickness_angst)
+        predicted = predict(views, by)
+        self.beyond = np.stack([views.image(spectrum) for spectrum in predicted.expectation])
+        tiling = Tiling.over(views.size, views.step_angst, _TILE * float(self.flat.field_yx_angst.max()))
+        matched = match(views, predicted, by, tiling, reach_angst)
+        before = views_from_geometry(state.geometry, 1.0)
+        step = solve_step(
+            before, state.geometry.x_tilt_deg, tiling.points_zyx(), matched, by.information_yx, self.priors(state),
+            height_sd=_HEIGHT_SD * float(self.flat.field_yx_angst.max()), data_weight=_DATA_WEIGHT, damping=_DAMPING,
+        )  # fmt: skip
+        geometry = geometry_from_views(before + step.views, state.geometry.x_tilt_deg, 1.0)
+        moved = _motion(state.geometry, geometry, tiling, state.used)
+        motion, turn = _levelling(tiling, step)
+        return state.replace(
+            geometry=geometry.compose(motion), offset_deg=state.offset_deg + turn, matched=matched, step=step,
+            tiling=tiling, predictor=by, moved=moved,
+        )  # fmt: skip
+
+    def views(self, state: State) -> PlaneViews:
+        """The views in the plane."""
+        return plane_views(self.level, state.geometry, state.used, self.highest, self.beyond)
+
+    def priors(self, state: State) -> ViewPriors:
+        """Priors of the views: tilts as far from the nominal ones as the slab is."""
+        axis, sd = (state_axis(state), 8.0) if self.wanted.refine_axis else (self.axis_deg, _FIXED_AXIS_DEG)
+        return default_priors(self.flat.nominal_tilt_deg + state.offset_deg, axis, sd)
+
+    def thickness_found(self, state: State, factors: FloatArray) -> State:
+        """Set the thickness to the one of best score, if that is not at the end of what is tried."""
+        views, tried = self.views(state), state.thickness_angst * factors
+        scores = np.array([score(views, float(thickness)) for thickness in tried])
+        best = float(np.exp(best_on_grid(np.log(tried), scores)))
+        return state.replace(thickness_angst=best, curves=_with(state, "sample_thickness_nm", tried / 10.0, scores))
+
+    def axis_found(self, state: State, turns_deg: FloatArray) -> State:
+        """Turn the axis to where the score is best."""
+
+        def turned(by_deg: float) -> State:
+            return state.replace(geometry=state.geometry.replace(z_rot_deg=state.geometry.z_rot_deg + by_deg))
+
+        scores = np.array([score(self.views(turned(float(t))), state.thickness_angst) for t in turns_deg])
+        curves = _with(state, "tilt_axis_deg", state_axis(state) + turns_deg, scores)
+        return turned(best_on_grid(turns_deg, scores)).replace(curves=curves)
+
+    def without_strangers(self, state: State) -> State:
+        """Leave out views that do not correlate with their prediction."""
+        if state.matched is None:
+            return state
+        known = state.matched.significance >= _LEAST_SIGNIFICANCE
+        return state.replace(used=state.used & known) if (state.used & known).sum() >= 3 else state
+
+
+def _with(state: State, name: str, values: FloatArray, scores: FloatArray) -> dict[str, tuple[FloatArray, FloatArray]]:
+    return {**state.curves, name: (np.asarray(values), scores)}
+
+
+def _motion(before: ViewGeometry, after: ViewGeometry, tiling: Tiling, used: NDArray[np.bool_]) -> float:
+    """How far the tiles have moved in the views, root mean square, but for what all share."""
+    moved = (after.project(tiling.points_zyx()) - before.project(tiling.points_zyx()))[used]
+    moved = moved - moved.mean(axis=(0, 1))
+    return float(np.sqrt(np.mean(moved**2)))
+
+
+def _levelling(tiling: Tiling, step: Step) -> tuple[RigidMotion, float]:
+    """The motion that brings the tiles to height 0 and level across the axis, and by how much the tilts grow (deg)."""
+    points, weight = tiling.points_zyx(), step.height_information
+    design = np.column_stack([np.ones(len(points)), points[:, 2], points[:, 1]])
+    normal = design.T @ (design * weight[:, None])
+    normal[np.diag_indices(3)] *= 1.0 + 1e-9
+    height, slope, _ = np.linalg.lstsq(normal, design.T @ (weight * step.heights_angst), rcond=None)[0]
+    turn = -float(np.rad2deg(np.arctan(slope)))
+    return RigidMotion(rotation_y(turn), np.array([height, 0.0, 0.0])), turn

@@ -1,0 +1,158 @@
+"""Method ``projection-matching``: align every view to what the others predict of it.
+
+1. Views are flattened, and first shifts, the tilt offset and the axis are found by a graph of pairs (`pair_graph`).
+2. Views are stretched into the specimen plane (`match_plane`), where reconstructing a slab from all views but one and
+   projecting it along that one is a small matrix for every spatial frequency (`match_predict`).
+3. Every view is matched to its prediction, as a whole and tile by tile (`match_measure`).
+4. Shift, rotation, tilt and magnification of all views are solved together from the displacements, with priors and with
+   what the predictions have in common (`match_solve`); then all is done again, coarse to fine (`match_align`).
+5. The thickness of the slab and the tilt axis are set to where the score of the predictions is best.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from napari_tiltalign.errors import BadTiltSeries, MethodFailed
+from napari_tiltalign.geometry import ViewGeometry
+from napari_tiltalign.images.compute import single_threaded_algebra
+from napari_tiltalign.methods.base import MethodOptions, Progress, silent
+from napari_tiltalign.methods.flat_series import FlatSeries, flat_series
+from napari_tiltalign.methods.match_align import FINE_SAMPLES, Wanted, align_views
+from napari_tiltalign.methods.match_result import MatchRun, alignment_from
+from napari_tiltalign.model import Alignment, TiltSeries
+
+_LEAST_VIEWS = 5
+_BYTES_PER_SAMPLE = 60.0
+_BYTES_PER_RAW_PIXEL = 60.0
+
+
+class ProjectionMatching(MethodOptions):
+    """Options of the alignment by projection matching."""
+
+    sample_thickness_nm: Annotated[
+        float,
+        Field(
+            ge=5.0,
+            le=5000.0,
+            description="Thickness of the sample, nm. Where it is estimated, a guess within a factor of three will do.",
+        ),
+    ] = 150.0
+    sample_thickness: Annotated[
+        Literal["estimate", "given"],
+        Field(description="Whether the thickness is estimated by the score of the predictions, or taken as given."),
+    ] = "estimate"
+    tilt_angle_offset: Annotated[
+        Literal["off", "estimate", "given"],
+        Field(
+            description="estimate: the offset of the tilts that makes the sample level is found and stays in the "
+            "result. given: the offset below. off: tilts stay about as they are."
+        ),
+    ] = "estimate"
+    tilt_angle_offset_deg: Annotated[
+        float, Field(ge=-60.0, le=60.0, description="Offset of the tilts, if it is given, degrees.")
+    ] = 0.0
+    refine_tilt_axis: Annotated[
+        bool, Field(description="Whether the tilt axis is refined; otherwise its mean stays where it is.")
+    ] = True
+
+
+class ProjectionMatchingMethod:
+    """Align every view to what the others predict of it (see the module's docstring)."""
+
+    name = "projection-matching"
+    title = "Projection matching"
+    summary = "For series without beads, whatever fills the field: whole views are matched with what the others predict."
+    Options: type[MethodOptions] = ProjectionMatching
+
+    def __call__(
+        self,
+        series: TiltSeries,
+        options: MethodOptions,
+        *,
+        start: Alignment | None = None,
+        progress: Progress = silent,
+    ) -> Alignment:
+        """Align one series by projection matching.
+
+        Parameters
+        ----------
+        series
+            At least five included images.
+        options
+            `ProjectionMatching` options.
+        start
+            An alignment to start from: its shifts and angles are taken, and nothing is looked for from afar.
+        progress
+            Told how far it is.
+
+        Raises
+        ------
+        BadTiltSeries
+            If there are too few images, or they cannot be read.
+        MethodFailed
+            If too few views show the same specimen.
+        """
+        if not isinstance(options, ProjectionMatching):
+            raise TypeError(f"expected ProjectionMatching options, not {type(options).__name__}")
+        if series.included.sum() < _LEAST_VIEWS:
+            raise BadTiltSeries(
+                series.name, f"{series.included.sum()} images are included; at least {_LEAST_VIEWS} are needed"
+            )
+        with single_threaded_algebra():
+            return _align(series, options, start, progress)
+
+    def memory_bytes(self, series: TiltSeries, options: MethodOptions) -> float:
+        """Most memory held for a series, bytes: all views at the working scale, and a few raw ones at a time."""
+        pixels = float(np.prod(series.image_shape_yx))
+        n = float(series.included.sum())
+        samples = min(pixels, float(FINE_SAMPLES) ** 2)
+        return n * samples * _BYTES_PER_SAMPLE + 8.0 * n**2 * FINE_SAMPLES**2 / 16.0 + pixels * _BYTES_PER_RAW_PIXEL
+
+
+def _align(
+    series: TiltSeries, options: ProjectionMatching, start: Alignment | None, progress: Progress
+) -> Alignment:
+    pitch = max(series.image_shape_yx) * series.pixel_size_angst / FINE_SAMPLES
+    flat = flat_series(series, pitch, progress=lambda done, text: progress(0.1 * done, text))
+    progress(0.1, "finding first shifts")
+    given = options.tilt_angle_offset == "given"
+    wanted = Wanted(
+        options.sample_thickness_nm * 10.0,
+        find_thickness=options.sample_thickness == "estimate",
+        find_offset=not given,
+        find_axis=options.refine_tilt_axis,
+        refine_axis=options.refine_tilt_axis,
+    )
+    first = _first_guess(series, flat, options, start)
+    state = align_views(flat, first, wanted, from_start=start is not None, progress=progress)
+    if state.step is None or state.used.sum() < _LEAST_VIEWS:
+        raise MethodFailed(
+            f"{series.name}: only {state.used.sum()} views show the same specimen, {_LEAST_VIEWS} are needed; exclude "
+            "bad views, give the tilt axis (--axis), or align by gold beads (fiducial)"
+        )
+    progress(0.98, "judging the result")
+    result = alignment_from(MatchRun(series, options, flat, state), _offset_of_result(options, state.offset_deg))
+    progress(1.0, "done")
+    return result
+
+
+def _first_guess(
+    series: TiltSeries, flat: FlatSeries, options: ProjectionMatching, start: Alignment | None
+) -> ViewGeometry:
+    """Geometry to start from, views in order of tilt."""
+    if start is not None:
+        return start.geometry.take(flat.order)
+    offset = options.tilt_angle_offset_deg if options.tilt_angle_offset == "given" else 0.0
+    return ViewGeometry.nominal(flat.nominal_tilt_deg + offset, series.nominal_axis_deg)
+
+
+def _offset_of_result(options: ProjectionMatching, found_deg: float) -> float:
+    """Mean offset of the tilts in the result. Any is the same to the images: it is a turn of the specimen."""
+    return {"estimate": found_deg, "given": options.tilt_angle_offset_deg, "off": 0.0}[options.tilt_angle_offset]
+
+
+PROJECTION_MATCHING = ProjectionMatchingMethod()
