@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from napari_tiltalign.external.imod_options import ImodFiducial, ImodPatchTracking
     from napari_tiltalign.methods.fiducial import Fiducial
     from napari_tiltalign.methods.patch_tracking import PatchTracking
+    from napari_tiltalign.methods.projection_matching import ProjectionMatching
     from napari_tiltalign.methods.slab import Slab
     from napari_tiltalign.model import Alignment, Dataset, TiltSeries, Tracks
     from napari_tiltalign.quality.difference import difference
@@ -31,6 +32,7 @@ __all__ = [
     "ImodPatchTracking",
     "PatchTracking",
     "Scores",
+    "ProjectionMatching",
     "Simulation",
     "Slab",
     "TiltAlignError",
@@ -56,6 +58,7 @@ _HOME = {
     "Scores": "quality.scores",
     "PatchTracking": "methods.patch_tracking",
     "Simulation": "simulation",
+    "ProjectionMatching": "methods.projection_matching",
     "Slab": "methods.slab",
     "TiltAlignError": "errors",
     "TiltSeries": "model",

@@ -8,7 +8,6 @@ thickness, and the tilt axis, are set to where the score of the prediction is be
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,10 +23,13 @@ from napari_tiltalign.methods.match_predict import Predictor, measure_structure,
 from napari_tiltalign.methods.match_solve import Step, solve_step
 from napari_tiltalign.methods.pair_graph import best_on_grid, coarse_level, find_shifts, score_orientations
 from napari_tiltalign.methods.priors import ViewPriors, default_priors
-from napari_tiltalign.methods.projection import geometry_from_views, views_from_geometry
+from napari_tiltalign.methods.projection import ROTATION, geometry_from_views, views_from_geometry
 
 FINE_SAMPLES = 256
 """Samples along the longer side of the field at the finest level."""
+
+LEAST_VIEWS = 5
+"""Fewer views predict nothing of each other; a state with fewer comes back as it is."""
 
 _BAND = (0.32, 0.25)
 """Upper end of the band at the coarse and at the fine level, cycles per sample."""
@@ -110,7 +112,9 @@ class State:
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
 
-def align_views(flat: FlatSeries, start: ViewGeometry, wanted: Wanted, *, from_start: bool, progress: Progress = silent) -> State:
+def align_views(
+    flat: FlatSeries, start: ViewGeometry, wanted: Wanted, *, from_start: bool, progress: Progress = silent
+) -> State:
     """Align the views of a series.
 
     Parameters
@@ -129,6 +133,8 @@ def align_views(flat: FlatSeries, start: ViewGeometry, wanted: Wanted, *, from_s
     state = State(start, flat.usable, float(np.mean(start.y_tilt_deg - flat.nominal_tilt_deg)), wanted.thickness_angst)
     if not from_start:
         state = first_geometry(flat, state, wanted, progress)
+    if state.used.sum() < LEAST_VIEWS:
+        return state
     pitch = float(flat.field_yx_angst.max()) / FINE_SAMPLES
     coarse = _Rounds(level_of(flat, 2.0 * pitch), flat, wanted, _BAND[0] / (2.0 * pitch), axis_deg=state_axis(state))
     progress(0.3, "matching projections")
@@ -173,9 +179,7 @@ def first_geometry(flat: FlatSeries, state: State, wanted: Wanted, progress: Pro
         curves["tilt_axis_deg"] = (state_axis(state) + TURNS_DEG, scores)
         geometry = geometry.replace(z_rot_deg=geometry.z_rot_deg + best_on_grid(TURNS_DEG, scores))
     shifts = find_shifts(level, geometry, thickness)
-    return state.replace(
-        geometry=shifts.geometry, used=state.used & shifts.tied, offset_deg=offset, curves=curves
-    )
+    return state.replace(geometry=shifts.geometry, used=state.used & shifts.tied, offset_deg=offset, curves=curves)
 
 
 @dataclass(slots=True, eq=False)
@@ -211,7 +215,10 @@ class _Rounds:
             before, state.geometry.x_tilt_deg, tiling.points_zyx(), matched, by.information_yx, self.priors(state),
             height_sd=_HEIGHT_SD * float(self.flat.field_yx_angst.max()), data_weight=_DATA_WEIGHT, damping=_DAMPING,
         )  # fmt: skip
-        geometry = geometry_from_views(before + step.views, state.geometry.x_tilt_deg, 1.0)
+        after = before + step.views
+        if not self.wanted.refine_axis:
+            after[:, ROTATION] += self.axis_deg - np.median(after[:, ROTATION])
+        geometry = geometry_from_views(after, state.geometry.x_tilt_deg, 1.0)
         moved = _motion(state.geometry, geometry, tiling, state.used)
         motion, turn = _levelling(tiling, step)
         return state.replace(

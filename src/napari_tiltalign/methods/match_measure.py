@@ -90,9 +90,7 @@ class Matched:
     significance: FloatArray
 
 
-def match(
-    views: PlaneViews, predicted: Predicted, by: Predictor, tiling: Tiling, reach_angst: float
-) -> Matched:
+def match(views: PlaneViews, predicted: Predicted, by: Predictor, tiling: Tiling, reach_angst: float) -> Matched:
     """Match all views.
 
     Parameters
@@ -162,7 +160,7 @@ def _correlation(seen: Spectra, expected: Spectra) -> float:
         float(np.sum(a * twice, dtype=np.float64))
         for a in ((np.conj(seen) * expected).real, np.square(np.abs(seen)), np.square(np.abs(expected)))
     )
-    return product / np.sqrt(own * other + 1e-30)
+    return product / float(np.sqrt(own * other + 1e-30))
 
 
 def _peak(views: PlaneViews, seen: Spectra, expected: Spectra, reach_angst: float) -> tuple[FloatArray, float]:

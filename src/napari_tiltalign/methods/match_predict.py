@@ -5,9 +5,10 @@ linear in the slab. Where a share r^2 of a view's power is structure and the res
 
     K_ij = r_i r_j sinc(T k.(a_i - a_j))   for i != j,     K_ii = 1
 
-and the reconstruction of least squares with the regularisation that suits this noise, made without view i and projected
-along view i, is ``-sum_j!=i Q_ij y_j / Q_ii`` with ``Q = K^-1`` (the leave-one-out formula of Gaussian processes, Dubrule
-1983). Its error has the variance ``1 / Q_ii``, which weighs frequencies when the view is matched to its prediction.
+and the reconstruction of least squares with the regularisation that suits this noise, made without view i and
+projected along view i, is ``-sum_j!=i Q_ij y_j / Q_ii`` with ``Q = K^-1`` (the leave-one-out formula of Gaussian
+processes, Dubrule 1983). Its error has the variance ``1 / Q_ii``, which weighs frequencies when the view is matched
+to its prediction.
 """
 
 from __future__ import annotations
@@ -89,12 +90,11 @@ def measure_structure(views: PlaneViews, thickness_angst: float) -> Structure:
         found = (np.conj(views.spectra[i]) * views.spectra[j]).real * weight
         middle = np.maximum(rings[i], rings[j]).ravel()
         expected = np.sqrt(_per_ring(power[i])[rings[i]] * _per_ring(power[j])[rings[j]]) * (overlap * weight)
-        return (
-            np.bincount(middle, found.ravel(), _RINGS + 1)[:_RINGS],
-            np.bincount(middle, expected.ravel(), _RINGS + 1)[:_RINGS],
-        )
+        sums = [np.bincount(middle, of.ravel(), _RINGS + 1)[:_RINGS].astype(np.float64) for of in (found, expected)]
+        return sums[0], sums[1]
 
-    counts = {i: np.bincount(rings[i].ravel(), np.broadcast_to(weight_x, rings[i].shape).ravel(), _RINGS + 1) for i in rings}
+    ones = np.broadcast_to(weight_x, (len(k_y), len(k_x))).ravel()
+    counts = {i: np.bincount(ring.ravel(), ones, _RINGS + 1) for i, ring in rings.items()}
     for i in rings:
         power[i] /= np.maximum(counts[i][:_RINGS], 1.0)
     found = map_views(product_of, pairs)
@@ -111,9 +111,7 @@ def _ring(radius: FloatArray, width: float) -> NDArray[np.intp]:
     return ring
 
 
-def _fitted(
-    n: int, width: float, pairs: list[tuple[int, int]], found: FloatArray, expected: FloatArray
-) -> Structure:
+def _fitted(n: int, width: float, pairs: list[tuple[int, int]], found: FloatArray, expected: FloatArray) -> Structure:
     """Least squares of ``found = c_i c_j share expected``, for the share of every ring and the factors c^2 in turn."""
     first, second = np.array(pairs).T
     factor = np.ones(n)
@@ -167,7 +165,7 @@ def predictor(views: PlaneViews, structure: Structure, thickness_angst: float) -
     thickness_angst
         Thickness of the slab.
     """
-    k_y, k_x = views.frequencies()
+    k_x = views.frequencies()[1]
     row_number = np.abs(np.fft.fftfreq(views.size) * views.size)[views.row_index].round().astype(np.intp)
     bin_of_row = row_number // _ROWS_PER_BIN
     n_bins = int(bin_of_row.max()) + 1
@@ -196,7 +194,8 @@ def predictor(views: PlaneViews, structure: Structure, thickness_angst: float) -
         return y_x.reshape(2, n, n), float(twice * rows_in_bin @ np.linalg.slogdet(covariance)[1])
 
     found = map_views(one, range(len(k_x)))
-    return Predictor(precision, sum(f for f, _ in found), sum(d for _, d in found), bin_of_row)
+    information = np.sum([f for f, _ in found], axis=0)
+    return Predictor(precision, information, sum(d for _, d in found), bin_of_row)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_tiltalign.geometry import FloatArray, RigidMotion, ViewGeometry, rotation_y, wrap_deg
+from napari_tiltalign.geometry import RigidMotion, ViewGeometry, rotation_y, wrap_deg
 from napari_tiltalign.methods.base import MethodOptions
 from napari_tiltalign.methods.flat_series import FlatSeries
 from napari_tiltalign.methods.learned_model import DETAILS_KEY, LearnedModel
@@ -221,7 +221,9 @@ def _flags(run: MatchRun, alignment: Alignment) -> tuple[Flag, ...]:
             best = float(values[int(np.argmax(scores))])
             flags.append(Flag("score_without_peak", f"{name}: the best value tried, {best:.4g}, is the last one"))
     if state.moved > _STILL_MOVING_PX * series.pixel_size_angst * max(series.image_shape_yx) / 512:
-        flags.append(Flag("not_converged", f"the last round moved views by {state.moved / series.pixel_size_angst:.2f} px"))
+        flags.append(
+            Flag("not_converged", f"the last round moved views by {state.moved / series.pixel_size_angst:.2f} px")
+        )
     shift = np.abs(alignment.geometry.shift_yx_angst) / series.pixel_size_angst / np.array(series.image_shape_yx)
     far = tuple(np.array(alignment.tilt_ids)[(shift > 0.5).any(axis=1)].tolist())
     if far:

@@ -56,7 +56,8 @@ class Step:
 
     def covariance(self) -> FloatArray:
         """Covariance of the view parameters, shape (5 n, 5 n)."""
-        return cho_solve(cho_factor(self.normal), np.eye(len(self.normal)))
+        covariance: FloatArray = cho_solve(cho_factor(self.normal), np.eye(len(self.normal)))
+        return covariance
 
 
 def solve_step(
@@ -188,9 +189,7 @@ def with_kind_fixed(step: Step, kind: int, change: FloatArray) -> FloatArray:
     To first order, from a solution: what the other parameters take up of it.
     """
     n = len(change)
-    fixed = np.zeros((n, N_VIEW_PARAMETERS), bool)
-    fixed[:, kind] = True
-    fixed = fixed.ravel()
+    fixed = np.arange(n * N_VIEW_PARAMETERS) % N_VIEW_PARAMETERS == kind
     found = np.zeros(n * N_VIEW_PARAMETERS)
     found[fixed] = change
     free = step.normal[np.ix_(~fixed, ~fixed)]

@@ -21,11 +21,10 @@ from napari_tiltalign.geometry import ViewGeometry
 from napari_tiltalign.images.compute import single_threaded_algebra
 from napari_tiltalign.methods.base import MethodOptions, Progress, silent
 from napari_tiltalign.methods.flat_series import FlatSeries, flat_series
-from napari_tiltalign.methods.match_align import FINE_SAMPLES, Wanted, align_views
+from napari_tiltalign.methods.match_align import FINE_SAMPLES, LEAST_VIEWS, Wanted, align_views
 from napari_tiltalign.methods.match_result import MatchRun, alignment_from
 from napari_tiltalign.model import Alignment, TiltSeries
 
-_LEAST_VIEWS = 5
 _BYTES_PER_SAMPLE = 60.0
 _BYTES_PER_RAW_PIXEL = 60.0
 
@@ -65,7 +64,9 @@ class ProjectionMatchingMethod:
 
     name = "projection-matching"
     title = "Projection matching"
-    summary = "For series without beads, whatever fills the field: whole views are matched with what the others predict."
+    summary = (
+        "For series without beads, whatever fills the field: whole views are matched with what the others predict."
+    )
     Options: type[MethodOptions] = ProjectionMatching
 
     def __call__(
@@ -98,9 +99,9 @@ class ProjectionMatchingMethod:
         """
         if not isinstance(options, ProjectionMatching):
             raise TypeError(f"expected ProjectionMatching options, not {type(options).__name__}")
-        if series.included.sum() < _LEAST_VIEWS:
+        if series.included.sum() < LEAST_VIEWS:
             raise BadTiltSeries(
-                series.name, f"{series.included.sum()} images are included; at least {_LEAST_VIEWS} are needed"
+                series.name, f"{series.included.sum()} images are included; at least {LEAST_VIEWS} are needed"
             )
         with single_threaded_algebra():
             return _align(series, options, start, progress)
@@ -113,9 +114,7 @@ class ProjectionMatchingMethod:
         return n * samples * _BYTES_PER_SAMPLE + 8.0 * n**2 * FINE_SAMPLES**2 / 16.0 + pixels * _BYTES_PER_RAW_PIXEL
 
 
-def _align(
-    series: TiltSeries, options: ProjectionMatching, start: Alignment | None, progress: Progress
-) -> Alignment:
+def _align(series: TiltSeries, options: ProjectionMatching, start: Alignment | None, progress: Progress) -> Alignment:
     pitch = max(series.image_shape_yx) * series.pixel_size_angst / FINE_SAMPLES
     flat = flat_series(series, pitch, progress=lambda done, text: progress(0.1 * done, text))
     progress(0.1, "finding first shifts")
@@ -129,9 +128,9 @@ def _align(
     )
     first = _first_guess(series, flat, options, start)
     state = align_views(flat, first, wanted, from_start=start is not None, progress=progress)
-    if state.step is None or state.used.sum() < _LEAST_VIEWS:
+    if state.step is None or state.used.sum() < LEAST_VIEWS:
         raise MethodFailed(
-            f"{series.name}: only {state.used.sum()} views show the same specimen, {_LEAST_VIEWS} are needed; exclude "
+            f"{series.name}: only {state.used.sum()} views show the same specimen, {LEAST_VIEWS} are needed; exclude "
             "bad views, give the tilt axis (--axis), or align by gold beads (fiducial)"
         )
     progress(0.98, "judging the result")
