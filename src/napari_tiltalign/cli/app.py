@@ -26,6 +26,7 @@ missing program).
 """
 
 _COMMANDS = {
+    "check": ("check", "Look for what is wrong with tilt series before they are aligned."),
     "judge": ("judge", "Score an alignment without aligning again: how good is it, and why."),
     "convert": ("convert", "Convert an alignment to another format and list what that cannot hold."),
     "simulate": ("simulation", "Simulate tilt series as a RELION project, with the true alignments beside it."),

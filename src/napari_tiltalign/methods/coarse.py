@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+from scipy import fft, ndimage
 
 from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.images.compute import map_views
@@ -93,6 +93,38 @@ def neighbour_shifts(
 
     found = map_views(measure, pairs)
     return {frozenset((item.inner, item.outer)): item for item in found}
+
+
+def neighbour_correlations(
+    contrasts: Sequence[Image | None], tilt_deg: FloatArray, axis_deg: float, pairs: Sequence[tuple[int, int]]
+) -> FloatArray:
+    """Normalised correlation of pairs of views, each at its best shift, if the tilt axis were at `axis_deg`.
+
+    Parameters
+    ----------
+    contrasts
+        n images of local contrast, same shape (y, x); those of the pairs must be there.
+    tilt_deg, axis_deg
+        Nominal tilts (n,), and the axis to try, degrees.
+    pairs
+        k pairs of views.
+
+    Returns
+    -------
+    FloatArray
+        Shape (k,).
+    """
+    factor = max(1, round(max(next(c for c in contrasts if c is not None).shape) / _SIZE_PX))
+
+    def measure(pair: tuple[int, int]) -> float:
+        inner, outer = sorted(pair, key=lambda i: abs(tilt_deg[i]))
+        stretch = cosine_stretch(tilt_deg[inner], tilt_deg[outer], axis_deg)
+        one = _tapered(_prepared(contrasts[inner], factor))
+        other = _tapered(_stretched(_prepared(contrasts[outer], factor), stretch))
+        product = fft.irfft2(fft.rfft2(one) * np.conj(fft.rfft2(other)), one.shape)
+        return float(product.max()) / max(float(np.linalg.norm(one) * np.linalg.norm(other)), 1e-12)
+
+    return np.array(map_views(measure, pairs))
 
 
 def cosine_stretch(inner_deg: float, outer_deg: float, axis_deg: float) -> FloatArray:
