@@ -1,24 +1,32 @@
-"""Make the pictures of the documentation: every widget of the plugin on a tilt series, as PNG.
+"""Make the pictures of the documentation: the widgets of the plugin at work, as PNG.
 
 Run it where there is a display, or under Xvfb::
 
     xvfb-run -s "-screen 0 1280x800x24" python docs/make_pictures.py
 
-Pictures that are committed are made from simulated data, which is the default. To look at the widgets with data of your
-own, give a STAR file and another folder for the pictures.
+It shows a simulated dataset, and, where it lies beside the checkout, a real series: TS_01 of EMPIAR-10499, binned to 10
+Angstrom (pictures called ``real_...``). To look at the widgets with data of your own, give a STAR file and another
+folder for the pictures.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import napari
+import numpy as np
 from napari.utils.notifications import notification_manager
-from npe2 import PluginManifest
-from qtpy.QtWidgets import QApplication, QDockWidget, QWidget
+from numpy.typing import NDArray
+from PIL import Image
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_tiltalign.api import align, read
 from napari_tiltalign.io.project import write_relion_project
@@ -31,6 +39,78 @@ from napari_tiltalign.ui.commands import AddAlignment, ExcludeViews
 PLUGIN = "napari-tiltalign"
 SIZE_PX = (1280, 800)
 HERE = Path(__file__).parent
+REAL_STAR = HERE.parents[1] / "shared/data/empiar-10499_TS_01/tilt_series.star"
+COLOURS, GREYS, LEAST_CHROMA = 112, 24, 8
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One picture.
+
+    Attributes
+    ----------
+    name
+        Name of the file, without prefix and suffix.
+    widget
+        Display name of the widget that is docked.
+    act
+        What is done before the picture is taken, with the viewer and the widget.
+    """
+
+    name: str
+    widget: str
+    act: Callable[[napari.Viewer, QWidget], None] = lambda viewer, widget: None
+
+
+def see_blocked_view(viewer: napari.Viewer, widget: QWidget) -> None:
+    """Go to the view that was excluded."""
+    session = layers_of(viewer).session
+    session.select_view(session.series.tilt_ids[-1])
+    wait_until(lambda: not widget.advice.text().startswith("looking"))
+
+
+def see_aligned(viewer: napari.Viewer, widget: QWidget) -> None:
+    """Show aligned images at a high tilt, with the paths of the beads."""
+    session = layers_of(viewer).session
+    series = session.series
+    session.show_aligned(True)
+    session.select_view(min(series.tilts, key=lambda tilt: abs(tilt.nominal_tilt_deg - 30)).tilt_id)
+
+
+def see_raw(viewer: napari.Viewer, widget: QWidget) -> None:
+    """Show raw images at zero tilt."""
+    session = layers_of(viewer).session
+    session.show_aligned(False)
+    session.select_view(min(session.series.tilts, key=lambda tilt: abs(tilt.nominal_tilt_deg)).tilt_id)
+
+
+def see_beads_over_views(viewer: napari.Viewer, widget: QWidget) -> None:
+    """Show the residuals of all beads in all views."""
+    see_raw(viewer, widget)
+    widget.tabs.setCurrentIndex(1)
+
+
+def see_tomogram(viewer: napari.Viewer, widget: QWidget) -> None:
+    """Make the small tomogram and show it."""
+    see_raw(viewer, widget)
+    button = next(
+        b for b in widget.candidates.findChildren(QWidget) if getattr(b, "text", str)().startswith("Tomogram")
+    )
+    button.click()
+    wait_until(lambda: layers_of(viewer).session.judged.tomogram_of(layers_of(viewer).session.alignment) is not None)
+    widget.tabs.setCurrentIndex(2)
+
+
+SCENES = (
+    Scene("dataset", "Dataset", see_raw),
+    Scene("exclude_views", "Exclude views", see_blocked_view),
+    Scene("align_by_gold_beads", "Align by gold beads", see_raw),
+    Scene("curate_beads", "Curate beads", see_raw),
+    Scene("aligned", "Inspect", see_aligned),
+    Scene("inspect", "Inspect", see_raw),
+    Scene("inspect_beads", "Inspect", see_beads_over_views),
+    Scene("tomogram", "Inspect", see_tomogram),
+)
 
 
 def simulated_dataset(folder: Path) -> Dataset:
@@ -44,69 +124,92 @@ def simulated_dataset(folder: Path) -> Dataset:
 
 def prepare(viewer: napari.Viewer, dataset: Dataset) -> None:
     """Open a dataset, align its first series and select a bead, as a user would have done."""
-    layers = layers_of(viewer)
-    session = layers.session
+    session = layers_of(viewer).session
     session.open(dataset)
     series = dataset.series[0]
     session.do(AddAlignment("fiducial", align(series, Fiducial())))
-    session.do(ExcludeViews((series.tilt_ids[-1],), "blocked by the grid bar"))
+    session.do(ExcludeViews((series.tilt_ids[-1],), "too thick at this tilt"))
     alignment = session.alignment
     if alignment is not None and alignment.tracks is not None:
         session.select_bead(int(alignment.tracks.track_ids[0]))
     viewer.reset_view()
 
 
-def settle(milliseconds: int = 5000) -> None:
-    """Let Qt draw, and threads bring their results."""
-    from qtpy.QtTest import QTest
-
-    QTest.qWait(milliseconds)
+def wait_until(condition: Callable[[], bool], seconds: int = 120) -> None:
+    """Let Qt work until something is so."""
+    for _ in range(10 * seconds):
+        if condition():
+            return
+        QTest.qWait(100)
+    raise TimeoutError("what the picture is of does not come about")
 
 
 def picture(window: Any, path: Path) -> None:
     """Save what a window shows, with few colours, so that the file is small."""
-    from PIL import Image
-
-    pixels = window.screenshot(flash=False)[..., :3]
-    Image.fromarray(pixels).quantize(128).save(path, optimize=True)
-    print(path, f"{path.stat().st_size / 1024:.0f} KiB")
+    with_few_colours(window.screenshot(flash=False)[..., :3]).save(path, optimize=True)
+    print(path, f"{path.stat().st_size / 1024:.0f} KiB", flush=True)
 
 
-def show_widget(viewer: napari.Viewer, name: str) -> tuple[QDockWidget, QWidget]:
-    """Dock a widget of the plugin as the menu does."""
-    dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name)
-    return dock, widget
+def with_few_colours(pixels: NDArray[np.uint8]) -> Image.Image:
+    """Give every pixel one of a few colours; greys and colours have shares of their own, or noise would take all."""
+    chroma = pixels.max(axis=2).astype(int) - pixels.min(axis=2)
+    coloured = pixels[chroma > LEAST_CHROMA]
+    row = Image.fromarray(np.concatenate([coloured, pixels[0]])[None])
+    palette = np.array(row.quantize(COLOURS).getpalette(), np.uint8).reshape(-1, 3)
+    greys = np.repeat(np.linspace(0, 255, GREYS).astype(np.uint8)[:, None], 3, axis=1)
+    chosen = Image.new("P", (1, 1))
+    chosen.putpalette(np.concatenate([palette[:COLOURS], greys]).tobytes())
+    return Image.fromarray(pixels).quantize(palette=chosen, dither=Image.Dither.NONE)
 
 
-def widget_names() -> list[str]:
-    """Names of all widgets of the plugin, from its manifest."""
-    manifest = PluginManifest.from_distribution(PLUGIN)
-    return [widget.display_name for widget in manifest.contributions.widgets or ()]
+@contextmanager
+def viewer_with(dataset: Dataset) -> Iterator[napari.Viewer]:
+    """Show a dataset in a window that asks nothing when it is closed."""
+    viewer = napari.Viewer(show=True)
+    viewer.window.resize(*SIZE_PX)
+    prepare(viewer, dataset)
+    yield viewer
+    layers_of(viewer).session.give_up_changes()
+    viewer.close()
+    QApplication.processEvents()
+
+
+def make_pictures(dataset: Dataset, folder: Path, prefix: str, only: list[str]) -> None:
+    """Make all pictures of a dataset, or those that are named."""
+    with viewer_with(dataset) as viewer:
+        for scene in SCENES:
+            if only and scene.name not in only:
+                continue
+            dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, scene.widget)
+            QTest.qWait(500)
+            scene.act(viewer, getattr(widget, "native", widget))
+            viewer.reset_view()
+            QTest.qWait(4000)  # threads bring their results
+            notification_manager.records.clear()
+            picture(viewer.window, folder / f"{prefix}{scene.name}.png")
+            viewer.window.remove_dock_widget(dock)
 
 
 def main() -> None:
-    """Make all pictures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--star", type=Path, help="STAR file to show instead of simulated data")
+    """Make the pictures that the command line asks for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--star", type=Path, help="STAR file to show instead of the documentation's data")
     parser.add_argument("--output", type=Path, default=HERE / "pictures", help="folder for the pictures")
+    parser.add_argument("--only", nargs="*", default=[], help="names of the pictures to make")
+    parser.add_argument("--data", choices=("both", "simulated", "real"), default="both", help="which data to show")
     arguments = parser.parse_args()
     if arguments.star and arguments.output == HERE / "pictures":
         parser.error("pictures of your own data do not belong into the documentation; give another --output")
     arguments.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        dataset = read(arguments.star) if arguments.star else simulated_dataset(Path(folder))
-        viewer = napari.Viewer(show=True)
-        viewer.window.resize(*SIZE_PX)
-        prepare(viewer, dataset)
-        for name in widget_names():
-            dock, _ = show_widget(viewer, name)
-            settle()
-            notification_manager.records.clear()
-            picture(viewer.window, arguments.output / f"{name.lower().replace(' ', '_')}.png")
-            viewer.window.remove_dock_widget(dock)
-        layers_of(viewer).session.give_up_changes()
-        viewer.close()
-        QApplication.processEvents()
+        os.environ["XDG_STATE_HOME"] = folder  # nothing of earlier sessions is offered, nothing is left behind
+        if arguments.star:
+            make_pictures(read(arguments.star), arguments.output, "", arguments.only)
+            return
+        if arguments.data != "real":
+            make_pictures(simulated_dataset(Path(folder)), arguments.output, "", arguments.only)
+        if arguments.data != "simulated" and REAL_STAR.is_file():
+            make_pictures(read(REAL_STAR), arguments.output, "real_", arguments.only)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from napari_tiltalign.errors import BadInput
 from napari_tiltalign.methods.base import MethodOptions, methods
+from napari_tiltalign.methods.fiducial import Fiducial
 from napari_tiltalign.simulation import Simulation
 from napari_tiltalign.ui.options_form import OptionsForm, field_label, float_step
 
@@ -97,7 +98,8 @@ def test_numbers_without_limits_are_refused(qapp):
 @pytest.mark.parametrize(
     ("name", "label"),
     [("diameter_nm", "Diameter (nm)"), ("tilt_axis_deg", "Tilt axis (°)"), ("seed", "Seed"),
-     ("dose_per_view_e_per_A2", "Dose per view (e/Å²)"), ("patch_overlap_percent", "Patch overlap (%)")],
+     ("dose_per_view_e_per_A2", "Dose per view (e/Å²)"), ("patch_overlap_percent", "Patch overlap (%)"),
+     ("n_beads", "Number of beads")],
 )  # fmt: skip
 def test_labels_have_units(name, label):
     assert field_label(name) == label
@@ -108,3 +110,7 @@ def test_labels_have_units(name, label):
 )
 def test_steps_are_round_and_show_the_default(default, step):
     assert float_step(0.0, 1000.0, default) == pytest.approx(step)
+
+
+def test_a_field_may_have_a_label_of_its_own(qapp):
+    assert OptionsForm(Fiducial())["diameter"].label == "The diameter is"

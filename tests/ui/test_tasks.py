@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 
 import pytest
+from pytestqt.exceptions import capture_exceptions
+from qtpy.QtWidgets import QWidget
 
 from napari_tiltalign.errors import MethodFailed
-from napari_tiltalign.ui.tasks import Task, in_thread
+from napari_tiltalign.ui.tasks import Running, Task, in_thread
 
 pytestmark = pytest.mark.gui
 
@@ -80,3 +82,12 @@ def test_a_background_for_the_session(qtbot):
     qtbot.waitUntil(lambda: answers == [7], timeout=10_000)
     in_thread(fail, answers.append, lambda error: answers.append(str(error)))
     qtbot.waitUntil(lambda: answers == [7, "too few"], timeout=10_000)
+
+
+def test_a_widget_that_is_collected_as_garbage_stops_in_silence(qtbot):
+    running, widget = Running(), QWidget()
+    running.stop_with(widget)
+    del running.task  # as the garbage collector does, before Qt hears of it
+    with capture_exceptions() as caught, qtbot.waitSignal(widget.destroyed, timeout=10_000):
+        widget.deleteLater()
+    assert caught == []

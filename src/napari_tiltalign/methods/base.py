@@ -53,7 +53,8 @@ class MethodOptions(BaseModel):
     number instead, because a form cannot show "nothing").
 
     The flag of an option is its name with dashes. Where users know it under another name, the field carries that:
-    ``Field(json_schema_extra={"flag": "--fiducial-diameter-nm"})``.
+    ``Field(json_schema_extra={"flag": "--fiducial-diameter-nm"})``. In a form it is called by its name in words, or by
+    the ``label`` of the field.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -62,7 +62,10 @@ class Fiducial(MethodOptions):
     ] = 10.0
     diameter: Annotated[
         Literal["given", "estimate"],
-        Field(description="Whether the diameter of the beads is given, or estimated from the images."),
+        Field(
+            description="Whether the diameter of the beads is given, or estimated from the images.",
+            json_schema_extra={"label": "The diameter is"},
+        ),
     ] = "given"
     second_diameter_nm: Annotated[
         float,

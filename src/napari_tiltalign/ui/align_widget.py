@@ -37,6 +37,7 @@ from napari_tiltalign.ui.series_options import SeriesOptions
 from napari_tiltalign.ui.summary import alignment_summary
 from napari_tiltalign.ui.tasks import Running, Task
 from napari_tiltalign.ui.user_state import remember_folder
+from napari_tiltalign.ui.wrapped import let_wrap
 
 NOTHING, IN_USE = START_CHOICES = ("the angles in the input", "the alignment in use")
 """What a method can start from."""
@@ -81,7 +82,7 @@ class AlignWidget(Container[Widget]):
         self._method: Method = methods()[self.method_name]
         self._runs = Running()
         self.summary = Label(value=self._method.summary)
-        self.summary.native.setWordWrap(True)
+        let_wrap(self.summary.native)
         self.form = OptionsForm(first_options(self._method))
         self.form.margins = (0, 0, 0, 0)
         self._options = SeriesOptions(self.form.value)

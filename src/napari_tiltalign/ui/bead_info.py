@@ -13,6 +13,7 @@ from napari_tiltalign.ui.bead_summary import Effect, bead_effect
 from napari_tiltalign.ui.bead_table import gaps, used_beads
 from napari_tiltalign.ui.session import Session
 from napari_tiltalign.ui.tasks import in_thread
+from napari_tiltalign.ui.wrapped import let_wrap
 
 _PAUSE_MS = 250
 """The effect is worked out once the user has stayed with a bead for this long."""
@@ -36,7 +37,7 @@ class BeadInfo(QLabel):
         self._timer.setSingleShot(True)
         self._timer.setInterval(_PAUSE_MS)
         self._timer.timeout.connect(self._ask_for_effect)
-        self.setWordWrap(True)
+        let_wrap(self)
         self.setMinimumHeight(3 * self.fontMetrics().lineSpacing() + 4)
         session.bead_changed.connect(self._on_bead)
         session.alignment_changed.connect(self._on_bead)
@@ -108,7 +109,7 @@ def effect_line(alignment: Alignment, effect: Effect | None) -> str:
     view = alignment.tilt_ids.index(effect.worst_tilt_id)
     return (
         f"Without it the views would move by {effect.rms_px:.2f} px, the one at "
-        f"{alignment.geometry.y_tilt_deg[view]:+.0f}° by {effect.worst_px:.2f} px."
+        f"{round(alignment.geometry.y_tilt_deg[view]) + 0:+d}° by {effect.worst_px:.2f} px."
     )
 
 

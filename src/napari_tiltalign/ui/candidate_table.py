@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from napari_tiltalign.model import Alignment
+from napari_tiltalign.ui.summary import flag_text
 from napari_tiltalign.ui.work import Work
 
 COLUMNS: tuple[tuple[str, str], ...] = (
@@ -34,7 +35,7 @@ def candidate_rows(work: Work) -> list[CandidateRow]:
     rows = []
     for name, candidate in work.candidates.items():
         alignment, in_use = candidate.alignment, name == work.current
-        warnings = [f"{flag.meaning} {flag.detail}".rstrip() for flag in alignment.flags]
+        warnings = [flag_text(flag) for flag in alignment.flags]
         if candidate.problem:
             warnings.insert(0, candidate.problem)
         cells = (

@@ -26,6 +26,7 @@ from napari_tiltalign.ui.closing import guard_when_shown, may_be_lost
 from napari_tiltalign.ui.commands import RemoveAlignment, UseAlignment
 from napari_tiltalign.ui.save_row import SaveRow
 from napari_tiltalign.ui.summary import alignment_summary
+from napari_tiltalign.ui.wrapped import let_wrap
 
 _NAME, _VIEWS, _FIT = range(3)
 FILE_FILTER = "Tilt series (*.star *.mrc *.mrcs *.st);;All files (*)"
@@ -52,7 +53,7 @@ class DatasetWidget(QWidget):
         self.open_button = QPushButton("Open …")
         self.open_button.setToolTip("Open a STAR file of RELION 5 (of a project or of one series), or a stack")
         self.source = QLabel()
-        self.source.setWordWrap(True)
+        let_wrap(self.source)
         self.search = QLineEdit()
         self.search.setPlaceholderText("find a series")
         self.search.setClearButtonEnabled(True)
@@ -70,7 +71,7 @@ class DatasetWidget(QWidget):
         self.remove_button = QPushButton("Remove")
         self.remove_button.setToolTip("Forget the chosen alignment (can be undone)")
         self.summary = QLabel()
-        self.summary.setWordWrap(True)
+        let_wrap(self.summary)
 
         top = QHBoxLayout()
         top.addWidget(self.open_button)

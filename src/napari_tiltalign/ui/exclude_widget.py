@@ -31,6 +31,7 @@ from napari_tiltalign.ui.commands import Command, ExcludeEach, ExcludeViews
 from napari_tiltalign.ui.edits import EditRefused
 from napari_tiltalign.ui.view_survey import THUMBNAIL_SIDE_PX, ViewSurvey
 from napari_tiltalign.ui.view_table import COLUMNS, EXCLUDED, SUSPECT, USED, ViewRow, view_rows
+from napari_tiltalign.ui.wrapped import let_wrap
 
 _TILT_ID = Qt.ItemDataRole.UserRole
 _STATE_COLOURS = {EXCLUDED: "#888888", SUSPECT: "#e0902c"}
@@ -88,7 +89,7 @@ class ExcludeWidget(QWidget):
             "Exclude all", "Take all views out, to pick the few good ones (can be undone)"
         )
         self.advice = QLabel()
-        self.advice.setWordWrap(True)
+        let_wrap(self.advice)
         self.suggestions = _suggestion_list()
         self.apply_button = _button(
             "Apply suggestions", "Exclude the views that are ticked in this list, each for its reason (can be undone)"

@@ -25,6 +25,7 @@ from napari_tiltalign.ui.overlays import residual_scale_px
 from napari_tiltalign.ui.plots import ResidualMap, ViewPlots
 from napari_tiltalign.ui.tomogram_view import TomogramView
 from napari_tiltalign.ui.view_curves import PANELS, ResidualGrid, residual_grid, view_curves
+from napari_tiltalign.ui.wrapped import let_wrap
 
 _NAME = Qt.ItemDataRole.UserRole
 MINIMUM_WIDTH_PX = 400
@@ -61,7 +62,7 @@ class InspectWidget(QWidget):
         self.plots = ViewPlots(PANELS)
         self.map = ResidualMap()
         self.hint = QLabel(_NO_TRACKS)
-        self.hint.setWordWrap(True)
+        let_wrap(self.hint)
         beads = QWidget()
         column = QVBoxLayout(beads)
         column.setContentsMargins(0, 0, 0, 0)
@@ -78,7 +79,7 @@ class InspectWidget(QWidget):
         self.tabs.setTabToolTip(1, "Residual of every bead in every view; click to go there")
         self.tomograms = TomogramView()
         self.tomogram_hint = QLabel(_NO_TOMOGRAMS)
-        self.tomogram_hint.setWordWrap(True)
+        let_wrap(self.tomogram_hint)
         sections = QWidget()
         column = QVBoxLayout(sections)
         column.setContentsMargins(0, 0, 0, 0)
@@ -192,6 +193,6 @@ def _slab(tomogram: Preview) -> str:
     if not slab.is_certain:
         return "no slab stands out"
     return (
-        f"slab {slab.thickness_angst / 10:.0f} nm thick, turned by {slab.tilt_about_y_deg:+.1f}° about the tilt axis, "
-        f"by {slab.tilt_about_x_deg:+.1f}° across{' (levelled here)' if tomogram.levelled else ''}"
+        f"slab {slab.thickness_angst / 10:.0f} nm thick, turned by {round(slab.tilt_about_y_deg, 1) + 0.0:+.1f}° about the tilt "
+        f"axis, by {round(slab.tilt_about_x_deg, 1) + 0.0:+.1f}° across{' (levelled here)' if tomogram.levelled else ''}"
     )

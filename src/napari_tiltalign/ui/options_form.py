@@ -74,7 +74,7 @@ def field_widget(name: str, field: FieldInfo) -> ValueWidget[Any]:
     TypeError
         If there is no widget for such a field.
     """
-    common: dict[str, Any] = {"name": name, "label": field_label(name), "tooltip": field.description or ""}
+    common: dict[str, Any] = {"name": name, "label": _label(name, field), "tooltip": field.description or ""}
     kind: Any = field.annotation
     if get_origin(kind) is Literal:
         return ComboBox(choices=get_args(kind), **common)
@@ -92,8 +92,16 @@ def field_widget(name: str, field: FieldInfo) -> ValueWidget[Any]:
     raise TypeError(f"option {name} is of a kind that a form cannot show: {kind}")
 
 
+def _label(name: str, field: FieldInfo) -> str:
+    extra = field.json_schema_extra
+    given = extra.get("label") if isinstance(extra, dict) else None
+    return str(given) if given else field_label(name)
+
+
 def field_label(name: str) -> str:
     """Label of a field for people: words, and the unit that its name ends with in brackets."""
+    if name.startswith("n_"):
+        return f"Number of {name[2:].replace('_', ' ')}"
     for ending, unit in _UNITS.items():
         if name.endswith(f"_{ending}"):
             words = name.removesuffix(f"_{ending}").replace("_", " ")

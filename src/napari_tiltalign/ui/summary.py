@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_tiltalign.model import Alignment
+from napari_tiltalign.model import Alignment, Flag
 
 
 def alignment_summary(alignment: Alignment) -> list[str]:
@@ -15,4 +15,9 @@ def alignment_summary(alignment: Alignment) -> list[str]:
         parts.append(f"residual {statistics['residual_rms_px']:.2f} px rms")
     if "leave_out_rms_px" in statistics:
         parts.append(f"{statistics['leave_out_rms_px']:.2f} px when left out")
-    return [", ".join(parts), *(f"⚠ {flag.meaning} {flag.detail}".rstrip() for flag in alignment.flags)]
+    return [", ".join(parts), *(f"⚠ {flag_text(flag)}" for flag in alignment.flags)]
+
+
+def flag_text(flag: Flag) -> str:
+    """What a flag means, and what exactly was found."""
+    return f"{flag.meaning.removesuffix('.')}: {flag.detail}" if flag.detail else flag.meaning

@@ -131,9 +131,11 @@ class Running:
         widget.destroyed.connect(lambda: self._stop_silently())
 
     def _stop_silently(self) -> None:
-        if self.task is not None:
-            self.task.blockSignals(True)
-            self.task.cancel()
+        # where widget and this are collected as garbage together, the attributes may be gone before the widget is
+        task = getattr(self, "task", None)
+        if task is not None:
+            task.blockSignals(True)
+            task.cancel()
 
 
 def in_thread(work: Callable[[], T], done: Callable[[T], None], failed: Callable[[Exception], None]) -> None:
