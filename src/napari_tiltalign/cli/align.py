@@ -64,10 +64,13 @@ class ShownOptions:
         Show only what goes wrong.
     json
         Print everything that happens as JSON, one object on a line.
+    report
+        Judge the alignments and write report.html in the end, which takes about half a minute for each series.
     """
 
     quiet: Annotated[bool, _SWITCH] = False
     json: Annotated[bool, _SWITCH] = False
+    report: Annotated[bool, _SWITCH] = False
 
 
 def add_methods(app: App, arguments: Sequence[str] = ()) -> None:
@@ -166,4 +169,8 @@ def _align(
         summary = align_dataset(dataset, options, output, command=sys.argv, watcher=watcher, **asked)
     if not (shown.json or shown.quiet):
         print(*summary_lines(summary), sep="\n")
+    if shown.report and summary.aligned:
+        from napari_tiltalign.cli.report import report
+
+        report(output, quiet=shown.json or shown.quiet, told=not (shown.json or shown.quiet))
     return exit_code_for(len(summary.aligned), len(summary.failed)) if summary.outcomes else ExitCode.ALL_FAILED

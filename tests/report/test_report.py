@@ -1,0 +1,195 @@
+"""The page about a folder of results: complete, safe, self-contained, and it works in a browser."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from napari_tiltalign import read, write
+from napari_tiltalign.cli import main
+from napari_tiltalign.errors import BadInput
+from napari_tiltalign.io.output_folder import OutputFolder
+from napari_tiltalign.io.project import write_relion_project
+from napari_tiltalign.model import Flag
+from napari_tiltalign.report import ReportOptions, write_report
+from napari_tiltalign.simulation import Simulation, simulate
+
+TINY = Simulation(image_rows_px=128, image_columns_px=144, pixel_size_angst=28, tilt_step_deg=8, n_beads=10)
+NASTY = "TS_<b>&'2"
+GONE = "TS_gone"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two series with alignments and one that failed, as `align` leaves them."""
+    root = tmp_path_factory.mktemp("reported")
+    names = ("TS_1", NASTY, GONE)
+    samples = [simulate(TINY.replace(name=f"SIM_{k}", seed=k)) for k in range(3)]
+    project = write_relion_project(
+        root / "project", [sample.series.replace(name=name) for name, sample in zip(names, samples, strict=True)]
+    )
+    dataset = read(project)
+    flag = Flag("local_motion", "<script>alert(1)</script>")
+    alignments = {
+        name: sample.truth.replace(series_name=name, tilt_ids=dataset[name].tilt_ids, tracks=None, flags=(flag,))
+        for name, sample in zip(names[:2], samples, strict=False)
+    }
+    folder = root / "job"
+    write(dataset, alignments, folder, failures={GONE: "no beads <i>at all</i>"})
+    run = {
+        "input": str(project),
+        "command": ["napari-tiltalign", "align", "fiducial", "a b.star", "--output", "<job>"],
+        "method": "fiducial",
+        "options": {"diameter_nm": 10.0},
+        "versions": {"numpy": "2.0"},
+        "series": {
+            "TS_1": {"result": "aligned"},
+            NASTY: {"result": "aligned"},
+            GONE: {"result": "failed", "reason": "no beads <i>at all</i>"},
+        },
+    }
+    OutputFolder(folder).run_record.write_text(json.dumps(run))
+    write_report(folder)
+    return folder
+
+
+class _Page(HTMLParser):
+    """What a browser would see: tags with attributes, and the text of table cells."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    def count(self, tag: str) -> int:
+        return sum(name == tag for name, _ in self.tags)
+
+
+def test_everything_is_in_the_page(results: Path):
+    page = _Page((results / "report.html").read_text(encoding="utf-8"))
+    text = " ".join(page.text)
+    assert sum(attrs.get("class") == "one" for tag, attrs in page.tags if tag == "details") == 3
+    for expected in (
+        "TS_1",
+        NASTY,
+        GONE,
+        "no beads <i>at all</i>",
+        "'a b.star'",
+        "'<job>'",
+        "diameter_nm = 10.0",
+        "2.0",
+    ):
+        assert expected in text
+    assert page.count("img") + page.count("image") == 2 * 4
+    assert page.count("svg") >= 2 * 4
+    assert sum(attrs.get("data-grade") == "failed" for tag, attrs in page.tags if tag == "tr") == 1
+
+
+def test_names_and_messages_cannot_inject_anything(results: Path):
+    page = _Page((results / "report.html").read_text(encoding="utf-8"))
+    assert page.count("script") == 1
+    assert page.count("i") == 0
+    assert "<script>alert(1)</script>" in " ".join(page.text)
+
+
+def test_nothing_is_loaded_from_elsewhere(results: Path):
+    text = (results / "report.html").read_text(encoding="utf-8")
+    links = [a for _, attrs in _Page(text).tags for k, a in attrs.items() if k in ("src", "href")]
+    assert links
+    assert all(link is not None and link.startswith(("data:image/jpeg;base64,", "#")) for link in links)
+    assert not re.search(r"url\(|@import|fetch\(|XMLHttpRequest", text)
+
+
+def test_the_table_can_be_read_by_programs(results: Path):
+    with (results / "scores.csv").open(newline="", encoding="utf-8") as file:
+        rows = {row["series"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {"TS_1", NASTY, GONE}
+    assert float(rows["TS_1"]["score"]) > 0
+    assert rows["TS_1"]["grade"] in ("good", "fair", "poor")
+    assert rows[GONE]["grade"] == "failed"
+    assert rows[GONE]["score"] == ""
+
+
+def test_scores_are_kept_until_the_alignment_changes(results: Path, monkeypatch: pytest.MonkeyPatch):
+    from napari_tiltalign.report import dataset as module
+
+    judged: list[str] = []
+    judge = module.judge
+    monkeypatch.setattr(module, "judge", lambda series, a: (judged.append(series.name), judge(series, a))[1])
+    write_report(results, ReportOptions(pictures=False))
+    assert judged == []
+    record = OutputFolder(results).alignment_record("TS_1")
+    before = record.read_text()
+    try:
+        record.write_text(before + "\n")
+        write_report(results, ReportOptions(pictures=False))
+        assert judged == ["TS_1"]
+    finally:
+        record.write_text(before)
+        write_report(results)
+
+
+def test_a_report_is_written_although_the_images_are_gone(results: Path, tmp_path: Path):
+    folder = tmp_path / "copy"
+    shutil.copytree(results, folder)
+    for file in folder.glob("external/*/scores.json"):
+        file.unlink()
+    write_report(folder, ReportOptions(source=str(tmp_path / "nowhere.star")))
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert "cannot be read" in text
+    assert "TS_1" in text
+
+
+def test_a_folder_without_results_is_refused(tmp_path: Path):
+    with pytest.raises(BadInput, match="holds no alignments"):
+        write_report(tmp_path)
+    assert main(["report", str(tmp_path)]) == 1
+
+
+def test_the_command_tells_where_it_wrote(results: Path, capsys):
+    assert main(["report", str(results), "--no-pictures", "--no-scores", "--quiet"]) == 0
+    assert capsys.readouterr().out.split() == [str(results / "report.html"), str(results / "scores.csv")]
+    write_report(results)
+
+
+def browser() -> str:
+    found = next(
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
+    )
+    if not found:
+        pytest.skip("no Chromium here")
+    return found
+
+
+def test_it_works_in_a_browser(results: Path, tmp_path: Path):
+    program = browser()
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom")
+    try:
+        run = subprocess.run(
+            [program, *flags, f"--user-data-dir={tmp_path}", f"{(results / 'report.html').as_uri()}#s1"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        pytest.skip("Chromium does not run here")
+    if "<html" not in run.stdout:
+        pytest.skip(f"Chromium does not run here: {run.stderr[-200:]}")
+    opened = [attrs for tag, attrs in _Page(run.stdout).tags if tag == "details" and "open" in attrs]
+    assert [attrs.get("id") for attrs in opened] == ["s1"]  # the page's own script has run
+    assert "CONSOLE" not in run.stderr, run.stderr
