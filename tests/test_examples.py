@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import napari_tiltalign
-from napari_tiltalign import difference, read_alignment
+from napari_tiltalign import difference, read, read_alignment, write_alignment
 from napari_tiltalign.demo import write_simulated_project
 from napari_tiltalign.simulation import Simulation
 
@@ -102,6 +102,29 @@ def test_batch_on_this_machine_and_once_more() -> None:
         assert "TS_01: aligned\n" in shown
         assert "2 aligned, 0 failed" in shown
     assert error_px("job001/external/TS_01/alignment.json", "TS_01") < 0.1
+
+
+@pytest.mark.usefixtures("project")
+def test_compare_methods() -> None:
+    methods = ("fiducial", "projection-matching")
+    shown = run("compare_methods.py", "tilt_series.star", "--series", "TS_02", "--methods", *methods)
+    for name in methods:
+        assert f"{name}: score " in shown
+    assert "the best one, fiducial, is in best" in shown
+    assert error_px("best/external/TS_02/alignment.json", "TS_02") < 0.1
+
+
+@pytest.mark.usefixtures("project")
+def test_judge_imod_alignment() -> None:
+    series = read("tilt_series.star")["TS_01"]
+    truth = read_alignment("truth/TS_01.json", series)
+    write_alignment("TS_01.xf", truth, series)
+    jumped = truth.geometry.shift_yx_angst.copy()
+    jumped[5] += 200.0
+    write_alignment("jumped.xf", truth.replace(geometry=truth.geometry.replace(shift_yx_angst=jumped)), series)
+    shown = run("judge_imod_alignment.py", "tilt_series.star", "TS_01.xf", "--other", "jumped.xf")
+    assert "TS_01: good" in shown
+    assert f"in {series.tilt_ids[5]}" in shown
 
 
 def test_every_script_is_listed_and_tested() -> None:

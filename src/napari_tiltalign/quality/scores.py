@@ -214,9 +214,10 @@ def judge(
     Examples
     --------
     >>> from napari_tiltalign import judge, read, read_alignment
-    >>> series = read("tilt_series.star")["TS_01"]  # doctest: +SKIP
-    >>> scores = judge(series, read_alignment("TS_01.aln", series))  # doctest: +SKIP
-    >>> print(scores.score, scores.grade, scores.reasons)  # doctest: +SKIP
+    >>> series = read("tilt_series.star")["TS_01"]
+    >>> scores = judge(series, read_alignment("truth/TS_01.json", series))
+    >>> scores.grade
+    'good'
     """
     check_same_images(series, alignment)
     prepared = Judge(series, use_beads=use_beads, height_nm=height_nm, progress=lambda f, text: progress(0.4 * f, text))
