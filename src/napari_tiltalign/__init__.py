@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari_tiltalign.methods.projection_matching import ProjectionMatching
     from napari_tiltalign.methods.slab import Slab
     from napari_tiltalign.model import Alignment, Dataset, TiltSeries, Tracks
+    from napari_tiltalign.quality.comparing import Comparison, compare
     from napari_tiltalign.quality.difference import difference
     from napari_tiltalign.quality.scores import Scores, judge
     from napari_tiltalign.simulation import Simulation, simulate
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Alignment",
     "AreTomo",
+    "Comparison",
     "Dataset",
     "Fiducial",
     "ImodFiducial",
@@ -39,6 +41,7 @@ __all__ = [
     "TiltSeries",
     "Tracks",
     "align",
+    "compare",
     "difference",
     "judge",
     "read",
@@ -50,6 +53,7 @@ __all__ = [
 
 _HOME = {
     "Alignment": "model",
+    "Comparison": "quality.comparing",
     "Dataset": "model",
     "AreTomo": "external.aretomo_options",
     "Fiducial": "methods.fiducial",
@@ -64,6 +68,7 @@ _HOME = {
     "TiltSeries": "model",
     "Tracks": "model",
     "align": "api",
+    "compare": "quality.comparing",
     "difference": "quality.difference",
     "judge": "quality.scores",
     "read": "api",
