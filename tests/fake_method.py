@@ -24,6 +24,8 @@ DIARY = "NUDGE_DIARY"
 FULL_DISK = "NUDGE_FULL_DISK"
 """Variable of the environment with a part of the paths that nothing can be written to."""
 _STEP_S = 0.02
+LARGE_BELOW_ANGST = 15.0
+"""Series with smaller pixels have trouble with being large; those of the tests have pixels of 10 Angstrom."""
 
 
 class Nudge(MethodOptions):
@@ -34,7 +36,20 @@ class Nudge(MethodOptions):
         Field(ge=0, le=100, description="How far every image is shifted, nm", json_schema_extra={"flag": "--nudge-nm"}),
     ] = 1.0
     trouble: Annotated[
-        Literal["none", "fails", "bug", "no-memory", "stops", "killed", "all-excluded", "dies", "dies-once", "hangs"],
+        Literal[
+            "none",
+            "fails",
+            "bug",
+            "no-memory",
+            "stops",
+            "killed",
+            "all-excluded",
+            "dies",
+            "dies-once",
+            "dies-if-large",
+            "no-memory-if-large",
+            "hangs",
+        ],
         Field(description="What goes wrong in unlucky series"),
     ] = "none"
     seconds: Annotated[float, Field(ge=0, le=1000, description="How long it takes, seconds")] = 0.0
@@ -85,6 +100,11 @@ class NudgeMethod:
             "no-memory": MemoryError(),
             "stops": Cancelled(),
         }
+        is_large = series.pixel_size_angst < LARGE_BELOW_ANGST
+        if options.trouble == "no-memory-if-large" and is_large:
+            raise MemoryError
+        if options.trouble == "dies-if-large" and is_large:
+            os.kill(os.getpid(), signal.SIGKILL)
         if options.trouble == "dies" or (options.trouble == "dies-once" and diary().count(series.name) == 1):
             os.kill(os.getpid(), signal.SIGKILL)
         if options.trouble == "hangs":

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import psutil
 import pytest
 
 from fake_method import FULL_DISK, Nudge
-from napari_tiltalign.batch import Placement, SeriesOutcome, Watcher, align_dataset
+from napari_tiltalign.batch import Placement, SeriesOutcome, Watcher, align_dataset, clusters, flights
 from napari_tiltalign.images.compute import available_cpus
 from napari_tiltalign.io import read
 
@@ -47,14 +49,19 @@ class Notes(Watcher):
         self.begun: list[str] = []
         self.said: list[str] = []
         self.done: list[str] = []
+        self.listening: set[str] = set()
 
     def notice(self, message: str) -> None:
         """Remember it."""
         self.said.append(message)
 
     def begins(self, name: str, number: int, total: int) -> None:
-        """Remember it."""
+        """Remember it, and who can be reached over a network."""
         self.begun.append(name)
+        family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                self.listening |= {c.laddr.ip for c in process.net_connections("inet") if c.status == "LISTEN"}
 
     def ended(self, outcome: SeriesOutcome) -> None:
         """Remember it."""
@@ -66,6 +73,7 @@ def test_processes_give_the_same_bytes_and_a_worker_that_dies_costs_nothing(star
     align_dataset(dataset, Nudge(trouble="dies-once"), out, placement=TWO, watcher=notes)
     assert sorted(notes.begun) == sorted(notes.done) == sorted(NAMES)
     assert notes.said == ["unlucky_02: its worker process died; it is tried once more"]
+    assert notes.listening == {"127.0.0.1"}
     calls = lines(installed_nudge)
     assert sorted(call[0] for call in calls) == sorted([*NAMES, "unlucky_02"])
     assert str(os.getpid()) not in {call[1] for call in calls}
@@ -76,19 +84,29 @@ def test_processes_give_the_same_bytes_and_a_worker_that_dies_costs_nothing(star
 
 
 def test_series_that_kill_or_hang_their_workers_fail_with_the_reason(
-    write_project: Callable[..., Path], installed_nudge: Path
+    write_project: Callable[..., Path], installed_nudge: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    star = write_project("unlucky_killer", "TS_02", "unlucky_hanger", "TS_04", "TS_05")
-    overrides = {"unlucky_killer": Nudge(trouble="dies"), "unlucky_hanger": Nudge(trouble="hangs")}
-    placement = Placement(gpus=("3", "5"), stall_minutes=0.15)
+    # as on a machine so busy that Dask gives up every worker that has to be started again
+    monkeypatch.setitem(clusters.CONFIG, "distributed.deploy.lost-worker-timeout", "0.1s")
+    monkeypatch.setattr(flights, "HEAL_EVERY_S", 0.5)
+    star = write_project("unlucky_killer", "TS_02", "unlucky_hanger", "TS_04", "unlucky_large")
+    overrides = {
+        "unlucky_killer": Nudge(trouble="dies"),
+        "unlucky_hanger": Nudge(trouble="hangs"),
+        "unlucky_large": Nudge(trouble="dies-if-large"),
+    }
+    placement = Placement(gpus=("3", "5"), stall_minutes=0.15, too_large="bin")
     summary = align_dataset(read(star), Nudge(), star.parent / "out", overrides=overrides, placement=placement)
-    assert [outcome.name for outcome in summary.aligned] == ["TS_02", "TS_04", "TS_05"]
+    assert [outcome.name for outcome in summary.aligned] == ["TS_02", "TS_04", "unlucky_large"]
+    large = summary.aligned[-1].read_alignment()
+    assert [flag.detail for flag in large.flags if flag.name == "binned_for_memory"] == ["by 2"]
     failures = {outcome.name: outcome.failure for outcome in summary.failed}
     assert failures["unlucky_killer"].startswith("its worker process died, more than once; ")
     assert "estimated to need 0.4 GB" in failures["unlucky_killer"]
     assert failures["unlucky_hanger"].startswith("it has reported no progress for 0.15 minutes, more than once; ")
     calls = lines(installed_nudge)
-    assert sum(call[0] == "unlucky_killer" for call in calls) == 2
+    tries = Counter(call[0] for call in calls)
+    assert (tries["unlucky_killer"], tries["unlucky_large"], tries["unlucky_hanger"]) == (4, 3, 2)  # whole twice
     assert {call[3] for call in calls} == {"3", "5"}
     by_worker = {(call[1], call[3]) for call in calls}
     assert len({process for process, _ in by_worker}) == len(by_worker)  # a process keeps its GPU

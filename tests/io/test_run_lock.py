@@ -110,3 +110,36 @@ def test_a_run_whose_lock_was_taken_stops_and_leaves_the_lock_alone(tmp_path: Pa
         lock.check()
     lock.release()
     assert json.loads((tmp_path / "run.lock").read_text())["run_id"] == "other"
+
+
+def test_row_70_clocks_of_others_do_not_matter(tmp_path: Path) -> None:
+    ended = threading.Event()
+    left_behind(tmp_path, host="elsewhere")
+
+    def count() -> None:
+        while not ended.wait(0.05):
+            left_behind(tmp_path, host="elsewhere", beat=time.monotonic())
+            os.utime(tmp_path / "run.lock", (1.0, 1.0))  # a clock that is 50 years late
+
+    beating = threading.Thread(target=count)
+    beating.start()
+    try:
+        with pytest.raises(FolderBusy, match="on elsewhere"):
+            RunLock(tmp_path, patience_s=2.0)
+    finally:
+        ended.set()
+        beating.join()
+
+
+@pytest.mark.parametrize("fault", ["forgetful", "not exclusive"])
+def test_row_70_a_file_system_that_holds_no_lock_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    if fault == "forgetful":
+        monkeypatch.setattr(run_lock, "_read", lambda path: {})
+    else:
+        really = os.open
+        monkeypatch.setattr(os, "open", lambda path, flags, *mode: really(path, flags & ~os.O_EXCL, *mode))
+    with pytest.raises(OSError, match=r"lies on a file system that .* choose another output folder"):
+        RunLock(tmp_path)
+    assert list(tmp_path.iterdir()) == []

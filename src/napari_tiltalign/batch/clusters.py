@@ -23,13 +23,15 @@ if TYPE_CHECKING:
     from distributed import Client, SpecCluster
 
 LOOPBACK = "127.0.0.1"
-_CONFIG = {
+CONFIG = {
     # a series that is too much for its worker ends that worker only, and nothing is written to disk to make room
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
     "distributed.comm.timeouts.connect": "10s",
+    # a worker that is slow to start again, on a busy machine, is not given up; see `Crew.heal`
+    "distributed.deploy.lost-worker-timeout": "2 minutes",
     "distributed.admin.low-level-log-length": 100,
     "logging": {"distributed": "critical", "distributed.worker": "critical", "distributed.nanny": "critical"},
 }
@@ -50,11 +52,14 @@ class Crew:
         How many series may be on their way at a time.
     is_own
         Whether the workers were started for this run.
+    processes
+        The workers on this machine, if that is where they are.
     """
 
     client: Client
     most: int
     is_own: bool
+    processes: SpecCluster | None = None
 
     def n_places(self) -> int:
         """Return how many series can be given to the workers at a time, as many as there are threads of workers."""
@@ -66,6 +71,18 @@ class Crew:
     def addresses(self) -> list[str]:
         """Addresses of the workers that are there."""
         return list(self.client.nthreads())
+
+    def heal(self) -> None:
+        """Start workers of this machine again that Dask has given up: one that dies while it starts, or starts slowly.
+
+        Without this a run would wait for ever once all of them are gone.
+        """
+        if self.processes is None:
+            return
+        for name, nanny in list(self.processes.workers.items()):
+            if nanny.status.name in ("closed", "failed"):
+                self.processes.workers.pop(name, None)
+        self.processes.scale(self.most)  # starts what is missing, and leaves alone what is there
 
     def check(self) -> None:
         """Make sure that the scheduler is still there.
@@ -112,7 +129,7 @@ def open_crew(placement: Placement, plan: Plan, folder: Path) -> Iterator[tuple[
     """
     import dask
 
-    with dask.config.set(_CONFIG), _silence():
+    with dask.config.set(CONFIG), _silence():
         if placement.is_remote:
             with _connected(placement.scheduler) as client:
                 yield Crew(client, plan.workers, False), _notices(client)
@@ -122,7 +139,8 @@ def open_crew(placement: Placement, plan: Plan, folder: Path) -> Iterator[tuple[
             else:
                 cluster = _local_cluster(placement, plan)
             with _closing(cluster), _connected(cluster) as client:
-                yield Crew(client, plan.workers, True), _notices(client)
+                processes = None if placement.scheduler == "slurm" else cluster
+                yield Crew(client, plan.workers, True, processes), _notices(client)
 
 
 def _local_cluster(placement: Placement, plan: Plan) -> SpecCluster:

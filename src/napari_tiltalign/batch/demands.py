@@ -18,6 +18,7 @@ _BYTES_PER_PIXEL = 12.0
 """Of all images of a series together: the cleaned images, and two more arrays of their size."""
 _WORKING_BYTES_PER_PIXEL = 64.0
 """Of one image, for each thread: its transforms (complex), filters and the raw pixels."""
+_RAW_BYTES_PER_PIXEL = 12.0
 
 
 @runtime_checkable
@@ -40,6 +41,12 @@ def memory_bytes(method: Method, series: TiltSeries, options: MethodOptions, thr
     rows, columns = series.image_shape_yx
     n_images = int(series.included.sum())
     return PROCESS_BYTES + rows * columns * (n_images * _BYTES_PER_PIXEL + threads * _WORKING_BYTES_PER_PIXEL)
+
+
+def raw_bytes(series: TiltSeries, threads: int) -> float:
+    """Memory for images at full size while they are binned, bytes: one for each thread, as stored and as numbers."""
+    rows, columns = series.image_shape_yx
+    return float(rows * columns * threads * _RAW_BYTES_PER_PIXEL)
 
 
 _GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")

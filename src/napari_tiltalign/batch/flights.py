@@ -33,6 +33,8 @@ _LAST_WORDS_S = 4.0
 """How long workers may take to notice that the run stops, before they are killed."""
 _FETCH_S = 3.0
 """How long the result of a finished series may take to come over."""
+HEAL_EVERY_S = 5.0
+"""How often it is looked whether all workers are there."""
 _ATTEMPTS = 2
 """A series whose worker dies gets another one, once."""
 _MOST_BAD_LUCK = 5
@@ -108,6 +110,7 @@ class _Control:
         self._told: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._topic = f"tiltalign-{secrets.token_hex(8)}"
         self._deaths: defaultdict[str, set[str]] = defaultdict(set)
+        self._healed = time.monotonic()
         self._folder = str(Path.cwd()) if placement.is_remote else ""
 
     def run(self) -> None:
@@ -116,6 +119,9 @@ class _Control:
             self._lock.check()
             self._watcher.check()
             self._crew.check()
+            if time.monotonic() - self._healed >= HEAL_EVERY_S:
+                self._healed = time.monotonic()
+                self._crew.heal()
             self._launch()
             self._listen()
             self._give_up_stalled()
@@ -202,25 +208,31 @@ class _Control:
             address = getattr(error.last_worker, "address", "") or flight.worker
             if flight.has_begun:
                 self._deaths[host_of(address)].add(flight.job.name)
-            problem, flight.problem = flight.problem or "its worker process died", ""
-            self._again_or_fail(flight, problem, elsewhere=error.allowed_failures == 0)
+            stalled, flight.problem = flight.problem, ""
+            self._again_or_fail(flight, stalled or "its worker process died", elsewhere=error.allowed_failures == 0,
+                                may_bin=not stalled)  # fmt: skip
         elif isinstance(error, (Cancelled, OSError)):
             self._lock.check()
             raise error
         else:
             self._fail(flight, f"internal error, please report it with the log: {type(error).__name__}: {error}")
 
-    def _again_or_fail(self, flight: _Flight, problem: str, *, elsewhere: bool = True) -> None:
+    def _again_or_fail(self, flight: _Flight, problem: str, *, elsewhere: bool = True, may_bin: bool = False) -> None:
         """Try once more, unless that was done; a series that had not begun yet has done nothing wrong."""
         if not flight.has_begun:
             flight.bad_luck += 1
-        if elsewhere and flight.attempts < _ATTEMPTS and flight.bad_luck < _MOST_BAD_LUCK:
+        may_retry = flight.attempts < _ATTEMPTS or not flight.has_begun
+        if elsewhere and may_retry and flight.bad_luck < _MOST_BAD_LUCK:
             self._watcher.notice(f"{flight.job.name}: {problem}; it is tried once more")
             self._waiting.appendleft(flight)
-            return
-        self._fail(flight, f"{problem}, more than once; a worker that is killed most often lacks memory (the "
-                   f"series was estimated to need {flight.memory_bytes / 1e9:.1f} GB): use images that are binned "
-                   "more, fewer workers (--workers) or more memory")  # fmt: skip
+        elif may_bin and flight.has_begun and (smaller := flight.job.smaller()) is not None:
+            self._watcher.notice(f"{flight.job.name}: {problem}; it is tried with images binned by {smaller.binning}")
+            flight.job = smaller
+            self._waiting.appendleft(flight)
+        else:
+            self._fail(flight, f"{problem}, more than once; a worker that is killed most often lacks memory (the "
+                       f"series was estimated to need {flight.memory_bytes / 1e9:.1f} GB): use images that are binned "
+                       "more (--too-large bin does that), fewer workers (--workers) or more memory")  # fmt: skip
 
     def _fail(self, flight: _Flight, reason: str) -> None:
         record_failure(flight.job.folder, flight.job.name, reason)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_tiltalign.api import align
@@ -13,14 +14,19 @@ from napari_tiltalign.batch.outcome import SeriesOutcome
 from napari_tiltalign.batch.starts import read_start
 from napari_tiltalign.errors import BadTiltSeries, Cancelled, TiltAlignError
 from napari_tiltalign.images.compute import device, limited_cpus, use_device
+from napari_tiltalign.io.fingerprint import input_fingerprint
 from napari_tiltalign.io.output import alignment_facts, write_series_failure, write_series_result
 from napari_tiltalign.io.output_folder import OutputFolder
 from napari_tiltalign.io.run_lock import Claim
 from napari_tiltalign.methods.base import MethodOptions, Progress
+from napari_tiltalign.methods.binned import at_full_size, binned_series, start_for_binned
 from napari_tiltalign.model import Alignment, Flag, TiltSeries
 
 _log = logging.getLogger(__name__)
 _CHECK_EVERY_S = 0.5
+_NO_MEMORY = "not enough memory; use images that are binned more"
+MOST_BINNING = 4
+"""Beads and patches of the usual sizes are not found any more in images that are binned more than this."""
 _STOPS_THE_RUN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """A disk that is full or read-only concerns all series, and to go on would only make it worse."""
 
@@ -45,6 +51,10 @@ class SeriesJob:
         Number of cores to use; 0 for all.
     device
         ``auto``, ``cpu`` or ``cuda``.
+    too_large
+        What becomes of it when it is too much for the memory; see `Placement`.
+    binning
+        By how much the images are binned for that reason.
     """
 
     series: TiltSeries
@@ -56,11 +66,19 @@ class SeriesJob:
     start: Path | None = None
     threads: int = 0
     device: str = "auto"
+    too_large: str = "refuse"
+    binning: int = 1
 
     @property
     def name(self) -> str:
         """Name of the series."""
         return self.series.name
+
+    def smaller(self) -> SeriesJob | None:
+        """Return the job with images that are binned more, if that is wanted and makes sense."""
+        if self.too_large != "bin" or self.binning >= MOST_BINNING:
+            return None
+        return replace(self, binning=self.binning * 2)
 
 
 def do_series(job: SeriesJob, progress: Progress) -> SeriesOutcome:
@@ -83,11 +101,15 @@ def do_series(job: SeriesJob, progress: Progress) -> SeriesOutcome:
     began = time.monotonic()
     with limited_cpus(job.threads), use_device(job.device):
         alignment, failure = _align(job, _checked(progress, job.claim))
+        while failure == _NO_MEMORY and (smaller := job.smaller()) is not None:
+            job = smaller
+            alignment, failure = _align(job, _checked(progress, job.claim))
     job.claim.check()
     losses = {}
     if alignment is not None:
         try:
-            losses = dict(write_series_result(job.folder, job.series, alignment, job.fingerprint, job.work))
+            done = binned_fingerprint(job.fingerprint, job.binning), binned_work(job.work, job.binning)
+            losses = dict(write_series_result(job.folder, job.series, alignment, *done))
         except TiltAlignError as error:
             alignment, failure = None, reason_of(error, job.name)
         except OSError as error:
@@ -121,13 +143,15 @@ def record_failure(folder: OutputFolder, name: str, reason: str) -> None:
 def _align(job: SeriesJob, progress: Progress) -> tuple[Alignment | None, str]:
     try:
         start = None if job.start is None else read_start(job.start, job.series)
-        return _align_on_device(job, start, progress), ""
+        if start is not None:
+            start = start_for_binned(start, job.series, job.binning)
+        return _at_full_size(_align_on_device(job, start, progress), job), ""
     except Cancelled:
         raise
     except TiltAlignError as error:
         return None, reason_of(error, job.name)
     except MemoryError:
-        return None, "not enough memory; use images that are binned more"
+        return None, _NO_MEMORY
     except OSError as error:
         if error.errno in _STOPS_THE_RUN:
             raise
@@ -145,15 +169,36 @@ def _is_of_gpu(error: Exception) -> bool:
 
 def _align_on_device(job: SeriesJob, start: Alignment | None, progress: Progress) -> Alignment:
     """Align, on the CPU if the GPU fails."""
+    series = binned_series(job.series, job.binning)
     try:
-        return align(job.series, job.options, start=start, progress=progress)
+        return align(series, job.options, start=start, progress=progress)
     except Exception as error:
         if not _is_of_gpu(error):
             raise
         problem = f"{type(error).__name__}: {error}"
     with use_device("cpu"):
-        alignment = align(job.series, job.options, start=start, progress=progress)
+        alignment = align(series, job.options, start=start, progress=progress)
     return alignment.replace(flags=(*alignment.flags, Flag("cpu_fallback", problem)))
+
+
+def _at_full_size(alignment: Alignment, job: SeriesJob) -> Alignment:
+    """Return what was found in binned images as an alignment of the series, with a flag."""
+    if job.binning == 1:
+        return alignment
+    full = at_full_size(alignment, job.series, job.binning)
+    made_of = replace(alignment.provenance, input_fingerprint=input_fingerprint(job.series))
+    flag = Flag("binned_for_memory", f"by {job.binning}")
+    return full.replace(provenance=made_of, flags=(*alignment.flags, flag))
+
+
+def binned_fingerprint(fingerprint: str, binning: int) -> str:
+    """Return the fingerprint of what is done with binned images, from that for the images as they are."""
+    return fingerprint if binning == 1 else hashlib.sha256(f"{fingerprint}/{binning}".encode()).hexdigest()
+
+
+def binned_work(work: str, binning: int) -> str:
+    """Say in the word for what was done that the images were binned."""
+    return work if binning == 1 else f"{work}/binned-{binning}"
 
 
 def _checked(progress: Progress, claim: Claim) -> Progress:

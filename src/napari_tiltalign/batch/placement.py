@@ -1,8 +1,9 @@
-"""Where the series of a run are aligned, and what they may use there. None of this changes a result."""
+"""Where the series of a run are aligned, and what they may use there."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from napari_tiltalign.errors import BadInput
 
@@ -44,7 +45,7 @@ class Slurm:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where the work is done.
+    """Where the work is done; only `too_large` can change a result, which then carries a flag.
 
     Attributes
     ----------
@@ -63,6 +64,9 @@ class Placement:
         A series that reports no progress for so long is given up, as if its worker had died; 0 waits for ever.
     isolate
         Whether to use a process of its own even for a single series.
+    too_large
+        What becomes of a series that would take more memory than there is, or whose workers die: ``refuse`` it, or
+        ``bin`` its images by 2, then 4.
     slurm
         What to ask Slurm for.
 
@@ -79,6 +83,7 @@ class Placement:
     memory_gb: float = 0.0
     stall_minutes: float = 60.0
     isolate: bool = False
+    too_large: Literal["refuse", "bin"] = "refuse"
     slurm: Slurm = field(default_factory=Slurm)
 
     def __post_init__(self) -> None:

@@ -8,14 +8,15 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from napari_tiltalign.api import method_of
-from napari_tiltalign.batch.demands import machine_memory_bytes, memory_bytes
+from napari_tiltalign.batch.demands import machine_memory_bytes, memory_bytes, raw_bytes
+from napari_tiltalign.batch.job import MOST_BINNING, binned_fingerprint
 from napari_tiltalign.batch.outcome import SeriesOutcome
 from napari_tiltalign.batch.placement import Placement
 from napari_tiltalign.batch.starts import start_file
@@ -25,10 +26,13 @@ from napari_tiltalign.io.files import sha256_of
 from napari_tiltalign.io.fingerprint import work_fingerprint
 from napari_tiltalign.io.output_folder import OutputFolder
 from napari_tiltalign.io.series_state import SeriesState
+from napari_tiltalign.io.star import can_hold
 from napari_tiltalign.methods.base import MethodOptions
+from napari_tiltalign.methods.binned import binned_series
 from napari_tiltalign.model import Dataset, TiltSeries
 
 _USABLE_PART_OF_MEMORY = 0.9
+_BINNINGS = (2, MOST_BINNING)
 _READERS = 8
 """Threads that verify checksums of earlier results."""
 
@@ -85,6 +89,8 @@ class PlannedSeries:
         Alignment file to start from.
     memory_bytes
         Estimate of the most memory that it takes; 0 if it is not aligned.
+    binning
+        By how much its images will be binned, so that it fits into the memory.
     outcome
         What became of it already: it is kept, or cannot be aligned.
     """
@@ -96,6 +102,7 @@ class PlannedSeries:
     work: str = ""
     start: Path | None = None
     memory_bytes: float = 0.0
+    binning: int = 1
     outcome: SeriesOutcome | None = None
 
 
@@ -175,6 +182,9 @@ def _check_results_of_others(request: Request, states: Mapping[str, SeriesState 
 
 
 def _planned(request: Request, series: TiltSeries, state: SeriesState | None) -> PlannedSeries:
+    if not can_hold(series.name):
+        refused = SeriesOutcome(series.name, "its name cannot stand in a STAR file; rename its files")
+        return PlannedSeries(series.name, "cannot be named", outcome=refused)
     options = request.options_for(series.name)
     facts = {
         "method": method_of(options).name,
@@ -215,9 +225,13 @@ def _verdict(request: Request, name: str, state: SeriesState | None, fingerprint
         return "its files were changed or lost", ""
     if state.is_by_hand:
         return "kept", "made by hand, kept (--overwrite replaces it)"
-    if state.fingerprint != fingerprint:
-        return "images, options or version have changed", ""
-    return "kept", "kept from an earlier run"
+    if state.fingerprint == fingerprint:
+        return "kept", "kept from an earlier run"
+    binnings = _BINNINGS if request.placement.too_large == "bin" else ()
+    for binning in binnings:
+        if state.fingerprint == binned_fingerprint(fingerprint, binning):
+            return "kept", f"kept from an earlier run, binned by {binning}"
+    return "images, options or version have changed", ""
 
 
 def _crew(placement: Placement, todo: Iterable[PlannedSeries], request: Request) -> tuple[int, int, float]:
@@ -240,35 +254,34 @@ def _crew(placement: Placement, todo: Iterable[PlannedSeries], request: Request)
     return workers, max(1, cores // workers), limit
 
 
-def _needs(request: Request, planned: PlannedSeries, threads: int) -> float:
+def _needs(request: Request, planned: PlannedSeries, threads: int, binning: int = 1) -> float:
     if planned.series is None:
         return 0.0
     options = request.options_for(planned.name)
-    return memory_bytes(method_of(options), planned.series, options, max(1, threads))
+    series = binned_series(planned.series, binning)
+    needed = memory_bytes(method_of(options), series, options, max(1, threads))
+    return needed + (0.0 if binning == 1 else raw_bytes(planned.series, max(1, threads)))
 
 
 def _with_memory(request: Request, planned: PlannedSeries, threads: int, limit_bytes: float) -> PlannedSeries:
     """Estimate the memory of a series that is to be aligned, and refuse it if that is more than there is."""
     if planned.outcome is not None:
         return planned
-    needed = _needs(request, planned, threads)
-    outcome = None
-    if limit_bytes and needed > limit_bytes:
-        reason = (
-            f"it needs about {needed / 1e9:.1f} GB of memory, and {limit_bytes / 1e9:.1f} GB may be used; use images "
-            "that are binned more, or a machine or jobs with more memory (--memory-gb, --slurm-memory-gb)"
-        )
-        outcome = SeriesOutcome(planned.name, reason)
-    return PlannedSeries(
-        planned.name,
-        planned.why if outcome is None else "too large for the memory",
-        planned.series,
-        planned.fingerprint,
-        planned.work,
-        planned.start,
-        needed,
-        outcome,
+    planned = replace(planned, memory_bytes=_needs(request, planned, threads))
+    if not limit_bytes or planned.memory_bytes <= limit_bytes:
+        return planned
+    if request.placement.too_large == "bin":
+        for binning in _BINNINGS:
+            small = _needs(request, planned, threads, binning)
+            if small <= limit_bytes:
+                why = f"{planned.why}, binned by {binning} because it would need {planned.memory_bytes / 1e9:.1f} GB"
+                return replace(planned, memory_bytes=small, binning=binning, why=why)
+    needed, limit = f"{planned.memory_bytes / 1e9:.1f} GB", f"{limit_bytes / 1e9:.1f} GB"
+    reason = (
+        f"it needs about {needed} of memory, and {limit} may be used; use images that are binned more (--too-large bin "
+        "does that), or a machine or jobs with more memory (--memory-gb, --slurm-memory-gb)"
     )
+    return replace(planned, why="too large for the memory", outcome=SeriesOutcome(planned.name, reason))
 
 
 def _estimated_seconds(request: Request, planned: Iterable[PlannedSeries], workers: int) -> float:

@@ -230,4 +230,6 @@ class Run:
             planned.start,
             self._plan.threads,
             self._request.placement.device,
+            self._request.placement.too_large,
+            planned.binning,
         )

@@ -19,7 +19,7 @@ _AtLeastOne = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=10
 @Parameter(name="*", group=_GROUP)
 @dataclass(frozen=True)
 class RunOptions:
-    """Where the work is done. None of it changes a result.
+    """Where the work is done. None of it changes a result, but for --too-large bin.
 
     Attributes
     ----------
@@ -34,6 +34,9 @@ class RunOptions:
         GPUs to use, one worker for each: 0:1:2.
     memory_gb
         Memory that may be used on this machine, GB; 0 for what it has.
+    too_large
+        What becomes of a series that would take more memory than there is, or whose workers die: refuse it, or bin its
+        images by 2, then 4; such a result carries the flag binned_for_memory.
     stall_minutes
         Give up a series that reports no progress for so many minutes; 0 waits for ever.
     """
@@ -43,6 +46,7 @@ class RunOptions:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     gpus: str = ""
     memory_gb: Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1e6))] = 0.0
+    too_large: Literal["refuse", "bin"] = "refuse"
     stall_minutes: Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1e5))] = 60.0
 
 
@@ -98,6 +102,7 @@ def placement_of(run: RunOptions, slurm: SlurmOptions, *, isolate: bool = False)
         device=run.device,
         memory_gb=run.memory_gb,
         stall_minutes=run.stall_minutes,
+        too_large=run.too_large,
         isolate=isolate,
         slurm=Slurm(
             queue=slurm.slurm_queue,

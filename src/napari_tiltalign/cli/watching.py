@@ -17,6 +17,8 @@ from napari_tiltalign.batch import Plan, SeriesOutcome, Summary, Watcher
 from napari_tiltalign.errors import BadInput
 
 _TELL_EVERY_S = 60.0
+_MOST_REASONS = 20
+"""Failures that fit on a screen with the rest of the summary."""
 
 
 def new_progress(disable: bool = False) -> Progress:
@@ -255,6 +257,9 @@ def summary_lines(summary: Summary) -> list[str]:
         lines.append(f"results: {summary.folder.aligned_star}")
     if n_failed:
         lines.append(f"failures: {summary.folder.failed_star}")
+        lines += [f"  {plain(one.name)}: {plain(one.failure)}" for one in summary.failed[:_MOST_REASONS]]
+        if n_failed > _MOST_REASONS:
+            lines.append(f"  and {n_failed - _MOST_REASONS} more")
     worst: dict[tuple[str, str], tuple[float, str]] = {}
     for outcome in summary.aligned:
         for suffix, losses in outcome.losses.items():

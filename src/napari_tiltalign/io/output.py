@@ -22,7 +22,7 @@ from napari_tiltalign.io.output_folder import OutputFolder
 from napari_tiltalign.io.relion_alignment import global_table
 from napari_tiltalign.io.relion_tables import IMAGE, NAME
 from napari_tiltalign.io.series_state import SeriesState
-from napari_tiltalign.io.star import write_star
+from napari_tiltalign.io.star import can_hold, write_star
 from napari_tiltalign.model import Alignment, Dataset, Table, TiltSeries
 
 GLOBAL = "global"
@@ -240,10 +240,15 @@ def _failed_table(rows: Mapping[str, Mapping[str, str]], names: Collection[str],
     columns = dict.fromkeys(column for row in listed for column in row)
     return Table.from_rows(
         [
-            {column: row.get(column, "") for column in columns} | {REASON_COLUMN: _one_line(failures[name])}
+            {column: _cell(row.get(column, "")) for column in columns} | {REASON_COLUMN: _one_line(failures[name])}
             for name, row in zip(names, listed, strict=True)
         ]
     )
+
+
+def _cell(text: str) -> str:
+    """Return a cell as it is, or as near to that as a STAR file can hold."""
+    return text if can_hold(text) else _one_line(text)
 
 
 def _one_line(reason: str) -> str:

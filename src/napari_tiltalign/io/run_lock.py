@@ -9,6 +9,7 @@ Processes on other machines that work for a run look into the lock too, and stop
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -160,7 +161,28 @@ class RunLock:
                 file.write(self._text())
                 file.flush()
                 os.fsync(file.fileno())
+            self._check_file_system()
             return
+
+    def _check_file_system(self) -> None:
+        """Make sure that a lock means something here; some network mounts keep or mix up what was written.
+
+        Raises
+        ------
+        OSError
+            If it does not.
+        """
+        problem = ""
+        if _read(self.path).get("run_id") != self._content["run_id"]:
+            problem = "does not give back what was written"
+        else:
+            with suppress(FileExistsError):
+                os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+                problem = "makes a file that is there a second time"
+        if problem:
+            self.path.unlink(missing_ok=True)
+            raise OSError(errno.ENOLCK, f"{self.path.parent} lies on a file system that {problem}, so that two runs "
+                          "there cannot be kept apart; choose another output folder")  # fmt: skip
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT_S):

@@ -236,6 +236,15 @@ class _Verbatim:
         return self.text
 
 
+def can_hold(cell: str) -> bool:
+    """Whether a cell of a STAR file can be a text."""
+    try:
+        _quoted(cell)
+    except BadInput:
+        return False
+    return True
+
+
 def _quoted(cell: str) -> str:
     """Return a cell as it must stand in a STAR file."""
     if "\t" not in cell and cell.splitlines() in ([cell], []):

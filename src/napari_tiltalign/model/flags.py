@@ -40,6 +40,7 @@ FLAG_MEANINGS: dict[str, str] = {
     "high_residual": "The residual is much larger than the measuring error; the specimen may have deformed.",
     "local_motion": "A model of local specimen motion lowers the cross-validated error and is stored.",
     "program_complained": "An external program reported an error, but left a complete result.",
+    "binned_for_memory": "The images were binned to fit into the memory, as was asked for (--too-large bin).",
     "cpu_fallback": "The GPU could not be used; the work was done on the CPU.",
 }
 
