@@ -8,7 +8,7 @@ from importlib.metadata import version
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_tiltalign.geometry import FloatArray, RigidMotion, ViewGeometry, rotation_x, rotation_y, wrap_deg
+from napari_tiltalign.geometry import RigidMotion, ViewGeometry, rotation_x, rotation_y, wrap_deg
 from napari_tiltalign.methods.base import MethodOptions
 from napari_tiltalign.methods.flat_series import FlatSeries
 from napari_tiltalign.methods.learned_model import DETAILS_KEY, LearnedModel
@@ -139,15 +139,10 @@ def _tracks(run: PatchRun, motion: RigidMotion) -> Tracks:
         seen_at[view, patch] / series.pixel_size_angst + np.array(series.image_shape_yx) // 2,
     )
     return tracks.replace(
-        sd_px=_sd_angst(tracked)[patch, view] / series.pixel_size_angst,
+        sd_px=tracked.sd_angst[patch, view] / series.pixel_size_angst,
         state=np.where(measured, int(State.MEASURED), int(State.REJECTED)),
         reason=np.where(measured, 0, REJECTION_REASONS.index("outside")),
     )
-
-
-def _sd_angst(tracked: Tracked) -> FloatArray:
-    """Standard deviation of a coordinate of every observation that a bundle of independent ones should use, (p, n)."""
-    return tracked.step.observation_sd
 
 
 def _model(run: PatchRun, tracks: Tracks) -> LearnedModel:

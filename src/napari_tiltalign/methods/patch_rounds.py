@@ -22,9 +22,16 @@ from napari_tiltalign.methods.patch_coherence import (
 )
 from napari_tiltalign.methods.patch_grid import patch_grid, redundancy
 from napari_tiltalign.methods.patch_measure import cut_spectra, displacements
-from napari_tiltalign.methods.patch_solve import PatchErrors, PatchProblem, PatchStep, first_errors, solve_step
+from napari_tiltalign.methods.patch_solve import (
+    PatchErrors,
+    PatchProblem,
+    PatchStep,
+    first_errors,
+    independent_sd,
+    solve_step,
+)
 from napari_tiltalign.methods.priors import ViewPriors
-from napari_tiltalign.methods.projection import SHIFT_Y, TILT, geometry_from_views, view_matrices
+from napari_tiltalign.methods.projection import N_VIEW_PARAMETERS, SHIFT_Y, TILT, geometry_from_views, view_matrices
 
 LEAST_PATCHES = 3
 
@@ -125,6 +132,8 @@ class Tracked:
         Patches that it measured, in the frame of that state.
     errors
         How the patches err.
+    sd_angst
+        Shape (p, n): standard deviation of a coordinate of the tracks, for a bundle of independent observations.
     strength
         Shape (p,): structure of every patch against the typical one, in what it tells.
     likelihood
@@ -140,15 +149,37 @@ class Tracked:
     measured_at: PatchState
     measured_points_zyx: FloatArray
     errors: PatchErrors
+    sd_angst: FloatArray
     strength: FloatArray
     likelihood: float
     moved_angst: float
 
 
 def track(
-    state: PatchState, scale: Scale, field_yx_angst: FloatArray, rounds: int, *, progress: Progress = silent
+    state: PatchState,
+    scale: Scale,
+    field_yx_angst: FloatArray,
+    rounds: int,
+    *,
+    learn_priors: bool = False,
+    progress: Progress = silent,
 ) -> Tracked:
     """Measure and solve patches in rounds, until nothing moves.
+
+    Parameters
+    ----------
+    state
+        Where to start.
+    scale
+        How finely to look.
+    field_yx_angst
+        Size of the images.
+    rounds
+        How often at most.
+    learn_priors
+        Whether to learn how freely rotation, tilt and magnification vary from view to view.
+    progress
+        Told how far it is.
 
     Raises
     ------
@@ -162,7 +193,8 @@ def track(
             "choose smaller patches (--patch-size-nm)"
         )
     shared = redundancy(scale.window_angst, scale.spacing_angst)
-    filters = errors = result = None
+    filters = result = None
+    errors: PatchErrors | None = None
     for round_ in range(rounds):
         progress(round_ / rounds, "measuring patches")
         spectra, seen = cut_spectra(
@@ -180,17 +212,30 @@ def track(
         )  # fmt: skip
         step, errors = solve_step(problem, errors or first_errors(measured), learn=round_ > 0)
         likelihood = log_likelihood(spectra, filters)
+        if learn_priors and round_ > 0:
+            state = state.replace(priors=_learned_priors(state, step))
         measured_at, measured_points = state, points
         state, points, moved = _stepped(state, points, step, seen, _LARGEST_STEP / scale.highest)
         state, points = levelled(state, points)
         result = Tracked(
-            state, points, seen, step, measured_at, measured_points, errors, measured.strength, likelihood, moved
-        )
-        if round_ > 1 and moved < _SETTLED / scale.highest:
+            state, points, seen, step, measured_at, measured_points, errors, step.observation_sd, measured.strength,
+            likelihood, moved,
+        )  # fmt: skip
+        if round_ > 2 and moved < _SETTLED / scale.highest:
             break
-    if result is None:
+    if result is None or errors is None:
         raise ValueError("at least one round is needed")
-    return result
+    return dataclasses.replace(result, sd_angst=independent_sd(problem, errors, step))
+
+
+def _learned_priors(state: PatchState, step: PatchStep) -> ViewPriors:
+    """One round of learning of the priors (the M step of empirical Bayes), about nominal tilts again."""
+    n = len(state.views)
+    covariance = step.view_covariance.reshape(n, N_VIEW_PARAMETERS, n, N_VIEW_PARAMETERS)
+    values = state.views + step.view_step
+    learned = ViewPriors(*(p.learned(values[:, k], covariance[:, k, :, k]) for k, p in enumerate(state.priors_here)))
+    tilt = dataclasses.replace(learned.tilt_deg, mean=state.priors.tilt_deg.mean)
+    return ViewPriors(learned.rotation_deg, tilt, learned.log_magnification)
 
 
 def _stepped(

@@ -15,6 +15,7 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from napari_tiltalign.errors import MethodFailed
@@ -25,9 +26,13 @@ from napari_tiltalign.methods.projection import N_VIEW_PARAMETERS, SHIFT_Y, line
 
 _STRENGTHS = (0.05, 3.0)
 _SLOW_SHARE = 0.35
-_LEAST_FAST = 2
-_ROUNDS = 12
+_ROUNDS = 5
+_SETTLED = 0.01
 _SHRINKAGE = 8.0
+_LEAST_NOISE = 0.05
+_MATCHING_ROUNDS = 4
+_KNOWN = 1e-6
+"""Modes of a patch with less information than this part of the best known one count as open."""
 _HOLD, _HOLD_SHIFT = 1e-9, 1e-5
 """A whisper of a prior on the step, which fixes what the patches leave open: their common shift."""
 
@@ -109,7 +114,8 @@ class PatchStep:
         Shape (p, n, 2): displacement of every patch in every view by itself, as its pairs say, in the specimen plane;
         0 where a view does not show it. What all views of a patch share is chosen closest to the step.
     observation_sd
-        Shape (p, n): standard deviation of a coordinate of the tracks, Angstrom in the specimen plane.
+        Shape (p, n): standard deviation of a coordinate of the tracks by theory, as far as errors are independent,
+        Angstrom in the specimen plane. See `independent_sd`.
     """
 
     view_step: FloatArray
@@ -147,16 +153,31 @@ def first_errors(displacements: Displacements) -> PatchErrors:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Linear:
-    """The problem linearised: pulls and information of every patch, and how every unknown displaces it."""
+    """The problem linearised.
+
+    Attributes
+    ----------
+    pull, information
+        Shapes (p, 2 n) and (p, 2 n, 2 n): of every patch, by theory.
+    values, modes
+        Its eigenvalues (p, 2 n) and eigenvectors.
+    by_view, slide
+        Shapes (p, n, 2, 5) and (n, 2): displacements that the parameters of a view, and a height, make.
+    prior, prior_pull
+        Precision of all unknowns by themselves, and its pull.
+    redundancy
+        See `PatchProblem`.
+    """
 
     pull: FloatArray
     information: FloatArray
-    by_unknown: FloatArray
+    values: FloatArray
+    modes: FloatArray
+    by_view: FloatArray
+    slide: FloatArray
     prior: FloatArray
     prior_pull: FloatArray
-    in_plane: FloatArray
     redundancy: float
-    n: int
 
     @classmethod
     def of(cls, problem: PatchProblem) -> _Linear:
@@ -164,56 +185,52 @@ class _Linear:
         _, by_view, by_point = linearise(problem.views, problem.points_zyx, problem.x_tilt_deg)
         to_plane = np.linalg.inv(by_point[:, :, 1:])
         slide = np.einsum("nab,nb->na", to_plane, by_point[:, :, 0])
-        by_parameter = np.einsum("nab,ncpb->pnac", to_plane, by_view)
-        size = n * N_VIEW_PARAMETERS
-        jacobian = np.zeros((p, n, 2, size + 1))
-        own = np.arange(n)
-        jacobian.reshape(p, n, 2, size + 1)[:, :, :, :size].reshape(p, n, 2, n, N_VIEW_PARAMETERS)[:, own, :, own] = (
-            by_parameter.transpose(1, 0, 2, 3)
-        )
-        jacobian[:, :, :, size] = slide
         measured = problem.displacements
         strength = np.clip(measured.strength, *_STRENGTHS)
         information = measured.information().reshape(p, 2 * n, 2 * n) * strength[:, None, None]
+        values, modes = np.linalg.eigh(information)
         prior, prior_pull = _priors(problem)
         return cls(
-            measured.pull_yx.reshape(p, 2 * n), information, jacobian.reshape(p, 2 * n, size + 1), prior, prior_pull,
-            by_parameter, problem.redundancy, n,
+            measured.pull_yx.reshape(p, 2 * n), information, values, modes,
+            np.einsum("nab,ncpb->pnac", to_plane, by_view), slide, prior, prior_pull, problem.redundancy,
         )  # fmt: skip
+
+    @property
+    def n_views(self) -> int:
+        """How many views there are."""
+        return len(self.slide)
 
     def weighted(self, errors: PatchErrors) -> tuple[FloatArray, FloatArray]:
         """Information (p, 2n, 2n) and pull (p, 2n) with all errors counted (Woodbury)."""
         noise = errors.noise * errors.patch_noise
         information = self.information / noise[:, None, None]
         pull = self.pull / noise[:, None]
-        active = errors.variance > 0
-        if not active.any():
-            return information, pull
-        modes = errors.modes[:, active]
-        spread = information @ modes
-        inner = modes.T @ spread + np.diag(1.0 / errors.variance[active])
+        spread = information @ errors.modes
+        inner = errors.modes.T @ spread + np.diag(1.0 / errors.variance)
         gain = np.linalg.solve(inner, spread.transpose(0, 2, 1))
-        return information - spread @ gain, pull - (spread @ np.linalg.solve(inner, (pull @ modes)[..., None]))[..., 0]
+        corrected = pull - (spread @ np.linalg.solve(inner, (pull @ errors.modes)[..., None]))[..., 0]
+        return information - spread @ gain, corrected
 
     def solved(self, information: FloatArray, pull: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Step of all unknowns (5 n views, p heights) and their covariance."""
-        p, _, columns = self.by_unknown.shape
-        size = columns - 1
-        information, pull = information / self.redundancy, pull / self.redundancy
-        weighted = information @ self.by_unknown
-        blocks = self.by_unknown.transpose(0, 2, 1) @ weighted
-        system = self.prior.copy()
-        right = self.prior_pull.copy()
-        system[:size, :size] += blocks[:, :size, :size].sum(axis=0)
+        p, n = len(pull), self.n_views
+        size = n * N_VIEW_PARAMETERS
+        spread = self.times_views(information)
+        along = information @ self.slide.ravel()
+        pull_yx = pull.reshape(p, n, 2)
+        system, right = self.prior * self.redundancy, self.prior_pull * self.redundancy
+        left = np.ascontiguousarray(self.by_view.transpose(1, 3, 0, 2)).reshape(n, N_VIEW_PARAMETERS, 2 * p)
+        by_row = spread.reshape(p, n, 2, size).transpose(1, 0, 2, 3).reshape(n, 2 * p, size)
+        system[:size, :size] += (left @ by_row).reshape(size, size)
         heights = size + np.arange(p)
-        system[heights, heights] += blocks[:, size, size]
-        system[heights, :size] += blocks[:, size, :size]
-        system[:size, heights] += blocks[:, :size, size].T
-        gradient = np.einsum("pxa,px->pa", self.by_unknown, pull)
-        right[:size] += gradient[:, :size].sum(axis=0)
-        right[heights] += gradient[:, size]
+        mixed = np.einsum("pnac,pna->pnc", self.by_view, along.reshape(p, n, 2)).reshape(p, size)
+        system[heights, heights] += along @ self.slide.ravel()
+        system[heights, :size] += mixed
+        system[:size, heights] += mixed.T
+        right[:size] += np.einsum("pnac,pna->nc", self.by_view, pull_yx).ravel()
+        right[heights] += pull @ self.slide.ravel()
         try:
-            factor = cho_factor(system)
+            factor = cho_factor(0.5 * (system + system.T))
         except LinAlgError:
             raise MethodFailed(
                 "the patches do not determine the views: too few of them, or too little in them; "
@@ -221,13 +238,27 @@ class _Linear:
             ) from None
         covariance = cho_solve(factor, np.eye(len(system)))
         step: FloatArray = covariance @ right
-        return step, covariance
+        return step, covariance * self.redundancy
+
+    def times_views(self, rows: FloatArray) -> FloatArray:
+        """Rows (p, r, 2 n) times the displacements that view parameters make: (p, r, 5 n)."""
+        p, r, _ = rows.shape
+        n = self.n_views
+        by_pair = rows.reshape(p, r, n, 2).transpose(0, 2, 1, 3) @ self.by_view
+        product: FloatArray = by_pair.transpose(0, 2, 1, 3).reshape(p, r, n * N_VIEW_PARAMETERS)
+        return product
 
     def displaced(self, step: FloatArray) -> FloatArray:
         """Displacements (p, 2n) that a step makes."""
-        size = self.by_unknown.shape[2] - 1
-        moved: FloatArray = self.by_unknown[:, :, :size] @ step[:size]
-        return moved + self.by_unknown[:, :, size] * step[size:, None]
+        n = self.n_views
+        views = step[: n * N_VIEW_PARAMETERS].reshape(n, N_VIEW_PARAMETERS)
+        moved: FloatArray = np.einsum("pnac,nc->pna", self.by_view, views).reshape(len(self.pull), -1)
+        return moved + step[n * N_VIEW_PARAMETERS :, None] * self.slide.ravel()
+
+    def left(self, step: FloatArray) -> FloatArray:
+        """Pull (p, 2n) that is left after a step, by theory."""
+        remaining: FloatArray = self.pull - np.einsum("pxy,py->px", self.information, self.displaced(step))
+        return remaining
 
 
 def _priors(problem: PatchProblem) -> tuple[FloatArray, FloatArray]:
@@ -260,72 +291,72 @@ def solve_step(problem: PatchProblem, errors: PatchErrors, *, learn: bool) -> tu
         If the patches do not determine the views.
     """
     linear = _Linear.of(problem)
+    step, covariance = linear.solved(*linear.weighted(errors))
     for _ in range(_ROUNDS if learn else 0):
-        information, pull = linear.weighted(errors)
-        step, covariance = linear.solved(information, pull)
         before, errors = errors, _learned(linear, errors, step, covariance)
-        if abs(np.log(errors.noise / before.noise)) < 0.01 and np.allclose(
-            errors.variance, before.variance, rtol=0.05, atol=1e-3 * float(errors.variance.max(initial=1.0))
-        ):
+        step, covariance = linear.solved(*linear.weighted(errors))
+        if _same(before, errors):
             break
-    information, pull = linear.weighted(errors)
-    step, covariance = linear.solved(information, pull)
-    size = linear.n * N_VIEW_PARAMETERS
-    view_step = step[:size].reshape(linear.n, N_VIEW_PARAMETERS)
-    moved = linear.displaced(step)
-    by_views = np.einsum("pnac,nc->pna", linear.in_plane, view_step)
-    misfit = _misfit(linear, linear.pull - np.einsum("pxy,py->px", linear.information, moved))
-    tracks, sd = _tracks(linear, errors, moved)
-    shape = by_views.shape
+    size = linear.n_views * N_VIEW_PARAMETERS
+    view_step = step[:size].reshape(linear.n_views, N_VIEW_PARAMETERS)
+    by_views = np.einsum("pnac,nc->pna", linear.by_view, view_step)
+    tracks, sd = _tracks(linear, errors, step)
     return (
-        PatchStep(view_step, step[size:], by_views, covariance[:size, :size], misfit, tracks.reshape(shape), sd),
+        PatchStep(
+            view_step, step[size:], by_views, covariance[:size, :size], _misfit(linear, linear.left(step)),
+            tracks.reshape(by_views.shape), sd,
+        ),
         errors,
-    )
+    )  # fmt: skip
+
+
+def _same(before: PatchErrors, after: PatchErrors) -> bool:
+    if abs(np.log(after.noise / before.noise)) > _SETTLED:
+        return False
+    most = float(after.variance.max())
+    return bool(np.allclose(after.variance, before.variance, rtol=5.0 * _SETTLED, atol=1e-3 * most))
 
 
 def _misfit(linear: _Linear, left: FloatArray) -> FloatArray:
     """Chi square per degree of freedom against theory, fast modes only."""
-    values, modes = np.linalg.eigh(linear.information)
-    slow = round(_SLOW_SHARE * values.shape[1]) + 2
-    known = values > 1e-6 * values[:, -1:]
+    slow = round(_SLOW_SHARE * linear.values.shape[1]) + 2
+    known = linear.values > _KNOWN * linear.values[:, -1:]
     known[:, :slow] = False
-    size = np.where(known, np.einsum("pxm,px->pm", modes, left) ** 2 / np.maximum(values, 1e-30), 0.0)
-    misfit: FloatArray = size.sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    size = np.einsum("pxm,px->pm", linear.modes, left) ** 2 / np.where(known, linear.values, 1.0)
+    misfit: FloatArray = np.where(known, size, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
     return misfit
+
+
+def _wander(linear: _Linear, errors: PatchErrors, left: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Amplitude of the slow modes of every patch, given all else: mean (p, m), covariance, and modes times information.
+
+    Best linear unbiased prediction (Henderson 1975).
+    """
+    noise = errors.noise * errors.patch_noise
+    spread = (linear.information / noise[:, None, None]) @ errors.modes
+    covariance = np.linalg.inv(errors.modes.T @ spread + np.diag(1.0 / errors.variance))
+    mean = np.einsum("pmk,pk->pm", covariance, (left / noise[:, None]) @ errors.modes)
+    return mean, covariance, spread.transpose(0, 2, 1)
 
 
 def _learned(linear: _Linear, errors: PatchErrors, step: FloatArray, covariance: FloatArray) -> PatchErrors:
     """One round of expectation maximisation for the noise and the variance of the slow modes."""
-    moved = linear.displaced(step)
-    left = linear.pull - np.einsum("pxy,py->px", linear.information, moved)
+    left = linear.left(step)
     misfit = _misfit(linear, left)
-    p = len(misfit)
-    fast = linear.information.shape[1] * (1.0 - _SLOW_SHARE)
-    common = max(float(np.median(misfit)), 0.05)
+    common = max(float(np.median(misfit)), _LEAST_NOISE)
+    fast = linear.values.shape[1] * (1.0 - _SLOW_SHARE)
     patch_noise = (misfit / common * fast + _SHRINKAGE) / (fast + _SHRINKAGE)
-    noise = common * patch_noise
-    information = linear.information / noise[:, None, None]
-    modes, variance = errors.modes, errors.variance
-    spread = information @ modes
-    inner = modes.T @ spread
-    # what the slow wandering of every patch is, given the rest: mean and variance of every mode
-    size = linear.by_unknown.shape[2] - 1
-    prior = 1.0 / np.maximum(variance, 1e-6 * _largest(inner))
-    of_modes = np.linalg.inv(inner + np.eye(len(prior)) * prior)
-    mean = np.einsum("pmk,pxk,px->pm", of_modes, np.broadcast_to(modes, spread.shape), left / noise[:, None])
-    by_unknown = of_modes @ spread.transpose(0, 2, 1) @ linear.by_unknown
-    views = by_unknown[:, :, :size]
-    heights = by_unknown[:, :, size]
-    own = size + np.arange(p)
-    moved_variance = np.einsum("pmx,xy,pmy->pm", views, covariance[:size, :size], views, optimize=True)
-    moved_variance += 2.0 * np.einsum("pmx,px,pm->pm", views, covariance[own, :size], heights, optimize=True)
-    moved_variance += heights**2 * covariance[own, own][:, None]
-    expected = mean**2 + np.einsum("pmm->pm", of_modes) + moved_variance
-    return PatchErrors(modes, _trimmed_mean(expected), common, patch_noise)
-
-
-def _largest(inner: FloatArray) -> float:
-    return 1.0 / float(np.median(np.einsum("pmm->pm", inner)) + 1e-30)
+    now = dataclasses.replace(errors, noise=common, patch_noise=patch_noise)
+    mean, own, spread = _wander(linear, now, left)
+    size = linear.n_views * N_VIEW_PARAMETERS
+    by_views = own @ linear.times_views(spread)
+    by_height = (own @ (spread @ linear.slide.ravel())[..., None])[..., 0]
+    heights = size + np.arange(len(misfit))
+    uncertain = np.einsum("pmx,pmx->pm", by_views @ covariance[:size, :size], by_views)
+    uncertain += 2.0 * np.einsum("pmx,px->pm", by_views, covariance[heights, :size]) * by_height
+    uncertain += by_height**2 * covariance[heights, heights][:, None]
+    learned = _trimmed_mean(mean**2 + np.einsum("pmm->pm", own) + uncertain)
+    return dataclasses.replace(now, variance=np.maximum(learned, 1e-12 * learned.max()))
 
 
 def _trimmed_mean(values: FloatArray) -> FloatArray:
@@ -335,16 +366,67 @@ def _trimmed_mean(values: FloatArray) -> FloatArray:
     return mean
 
 
-def _tracks(linear: _Linear, errors: PatchErrors, moved: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Displacements of every patch by its own pairs, and their standard deviation, (p, 2 n) and (p, n).
+def _tracks(linear: _Linear, errors: PatchErrors, step: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Displacements of every patch, its slow wander taken out, and their standard deviation, (p, 2 n) and (p, n).
 
     What pairs leave open, the place of a patch by itself, is taken from the step.
     """
-    left = linear.pull - np.einsum("pxy,py->px", linear.information, moved)
-    values, modes = np.linalg.eigh(linear.information)
-    sure = values > 1e-6 * values[:, -1:]
-    inverse = np.where(sure, 1.0 / np.maximum(values, 1e-30), 0.0)
-    apart = np.einsum("pxm,pm->px", modes, inverse * np.einsum("pxm,px->pm", modes, left))
-    variance = np.einsum("pxm,pm->px", modes**2, inverse) * (errors.noise * errors.patch_noise)[:, None]
-    variance = variance + errors.modes**2 @ errors.variance
-    return moved + apart, np.sqrt(variance.reshape(len(moved), -1, 2).mean(axis=2))
+    left = linear.left(step)
+    wander = _wander(linear, errors, left)[0] @ errors.modes.T
+    left = left - np.einsum("pxy,py->px", linear.information, wander)
+    sure = linear.values > _KNOWN * linear.values[:, -1:]
+    inverse = np.where(sure, 1.0 / np.where(sure, linear.values, 1.0), 0.0)
+    apart = np.einsum("pxm,pm->px", linear.modes, inverse * np.einsum("pxm,px->pm", linear.modes, left))
+    # what neighbouring views tell of a place, not the whole chain: that is in the wander
+    fast = 1.0 / np.einsum("pxx->px", linear.information).clip(min=1e-12)
+    variance = fast * (errors.noise * errors.patch_noise)[:, None]
+    return linear.displaced(step) + apart, np.sqrt(variance.reshape(len(left), -1, 2).mean(axis=2))
+
+
+def independent_sd(problem: PatchProblem, errors: PatchErrors, step: PatchStep) -> FloatArray:
+    """Standard deviations that tracks need where their errors are taken as independent.
+
+    A bundle adjustment of independent observations does not know that errors of a patch go together over the views, nor
+    that patches overlap, and would be too sure. With these its error bars of rotation, tilt and magnification are as
+    large (median) as those with all covariances.
+
+    Returns
+    -------
+    FloatArray
+        Shape (p, n), Angstrom in the specimen plane.
+    """
+    linear = _Linear.of(problem)
+    alone = dataclasses.replace(linear, redundancy=1.0)
+    _, full = linear.solved(*linear.weighted(errors))
+    wanted = _relative_sd(full, linear.n_views)
+    sd = step.observation_sd.copy()
+    for _ in range(_MATCHING_ROUNDS):
+        information = _independent_information(sd, problem.displacements.seen)
+        _, covariance = alone.solved(information, np.zeros_like(linear.pull))
+        ratio = float(np.median(wanted / _relative_sd(covariance, linear.n_views)))
+        sd *= np.clip(ratio, 0.3, 10.0) ** 1.5
+    return sd
+
+
+def _independent_information(sd: FloatArray, seen: NDArray[np.bool_]) -> FloatArray:
+    """Information (p, 2n, 2n) of independent observations of points whose places in the plane are unknown."""
+    weight = np.where(seen, sd**-2.0, 0.0)
+    total = np.maximum(weight.sum(axis=1), 1e-30)
+    p, n = weight.shape
+    one = -weight[:, :, None] * weight[:, None, :] / total[:, None, None]
+    one[:, np.arange(n), np.arange(n)] += weight
+    information = np.zeros((p, n, 2, n, 2))
+    for axis in range(2):
+        information[:, :, axis, :, axis] = one
+    return information.reshape(p, 2 * n, 2 * n)
+
+
+def _relative_sd(covariance: FloatArray, n: int) -> FloatArray:
+    """Standard deviations of rotation, tilt and log magnification against their means over the views, (3, n)."""
+    size = n * N_VIEW_PARAMETERS
+    by_kind = covariance[:size, :size].reshape(n, N_VIEW_PARAMETERS, n, N_VIEW_PARAMETERS)
+    result = np.empty((SHIFT_Y, n))
+    for kind in range(SHIFT_Y):
+        own = by_kind[:, kind, :, kind]
+        result[kind] = np.sqrt(np.maximum(np.diag(own) + own.mean() - 2.0 * own.mean(axis=1), 1e-30))
+    return result

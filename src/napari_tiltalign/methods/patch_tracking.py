@@ -159,8 +159,9 @@ def _align(
         _FINE_BAND / fine_pitch,
     )  # fmt: skip
     tracked = _tracked(
-        best, flat, fine, _FINE_ROUNDS, series.name, lambda part, what: progress(0.6 + 0.35 * part, what)
-    )
+        best, flat, fine, _FINE_ROUNDS, series.name, learn_priors=True,
+        progress=lambda part, what: progress(0.6 + 0.35 * part, what),
+    )  # fmt: skip
     progress(0.95, "judging the result")
     result = alignment_from(PatchRun(series, options, name, flat, tracked, begin.not_tied, geometry))
     result = level_specimen(result, apply=options.level == "estimate")
@@ -228,10 +229,17 @@ def _coarse(flat: FlatSeries, state: PatchState, options: PatchTracking, name: s
 
 
 def _tracked(
-    state: PatchState, flat: FlatSeries, scale: Scale, rounds: int, name: str, progress: Progress = silent
+    state: PatchState,
+    flat: FlatSeries,
+    scale: Scale,
+    rounds: int,
+    name: str,
+    *,
+    learn_priors: bool = False,
+    progress: Progress = silent,
 ) -> Tracked:
     try:
-        return track(state, scale, flat.field_yx_angst, rounds, progress=progress)
+        return track(state, scale, flat.field_yx_angst, rounds, learn_priors=learn_priors, progress=progress)
     except MethodFailed as error:
         raise MethodFailed(f"{name}: {error}") from error
 
