@@ -21,15 +21,9 @@ from napari_tiltalign.methods.patch_coherence import (
     slab_coherence,
 )
 from napari_tiltalign.methods.patch_grid import patch_grid, redundancy
+from napari_tiltalign.methods.patch_linear import PatchErrors, PatchProblem
 from napari_tiltalign.methods.patch_measure import cut_spectra, displacements
-from napari_tiltalign.methods.patch_solve import (
-    PatchErrors,
-    PatchProblem,
-    PatchStep,
-    first_errors,
-    independent_sd,
-    solve_step,
-)
+from napari_tiltalign.methods.patch_solve import PatchStep, first_errors, independent_sd, solve_step
 from napari_tiltalign.methods.priors import ViewPriors
 from napari_tiltalign.methods.projection import N_VIEW_PARAMETERS, SHIFT_Y, TILT, geometry_from_views, view_matrices
 
