@@ -9,8 +9,8 @@ import pytest
 from npe2 import PluginManifest
 from qtpy.QtWidgets import QApplication
 
-from napari_tiltalign.batch import Placement
-from napari_tiltalign.errors import Cancelled, MethodFailed
+from napari_tiltalign.batch import Placement, outcome
+from napari_tiltalign.errors import BadInput, Cancelled, MethodFailed
 from napari_tiltalign.io import read
 from napari_tiltalign.methods.base import method, methods
 from napari_tiltalign.model import Dataset
@@ -21,6 +21,7 @@ from napari_tiltalign.ui.align_widget import widget_class
 from napari_tiltalign.ui.attach import session_of
 from napari_tiltalign.ui.commands import AddAlignment, ExcludeViews, UseAlignment
 from napari_tiltalign.ui.saving import save
+from napari_tiltalign.ui.series_progress import MOST_BARS, SeriesProgress
 
 pytestmark = pytest.mark.gui
 
@@ -154,6 +155,60 @@ def test_a_run_over_all_series_can_be_cancelled_and_keeps_what_is_done(widget, p
     assert widget.session.work_of("TS_2") is None
     assert "cancelled; what was done is kept" in widget.log.value
     assert (tmp_path / "project" / "job" / "external" / "TS_1" / "alignment.json").is_file()
+
+
+def test_every_series_that_runs_has_a_bar_and_is_told_about(widget, project, qtbot, monkeypatch):
+    dataset, truths = project
+    go_on = {series.name: threading.Event() for series in dataset}
+
+    def stepwise(self, series, options, *, start=None, progress):
+        progress(0.25, "looking for beads")
+        assert go_on[series.name].wait(20)
+        return truths[series.name]
+
+    use_instead(monkeypatch, stepwise)
+    widget.session.open(dataset)
+    widget.run_all_button.native.click()
+    bars = widget.series_progress.bars
+    for done, series in enumerate(dataset):
+        qtbot.waitUntil(lambda name=series.name: list(bars) == [name], timeout=10_000)
+        qtbot.waitUntil(lambda name=series.name: bars[name].value() == 250, timeout=10_000)
+        assert bars[series.name].text() == f"{series.name}: looking for beads"
+        qtbot.waitUntil(lambda done=done: f"{done} of 3 series done" in widget.message.value, timeout=10_000)
+        go_on[series.name].set()
+        # what has landed is open while the next one runs
+        qtbot.waitUntil(lambda name=series.name: widget.session.work_of(name) is not None, timeout=10_000)
+    qtbot.waitUntil(lambda: not widget.is_running, timeout=10_000)
+    assert not bars
+    assert widget.series_progress.isHidden()
+
+
+def test_more_series_at_a_time_than_bars(qtbot):
+    shown = SeriesProgress()
+    qtbot.addWidget(shown)
+    shown.show_running({f"TS_{number:02d}": (number / 20.0, "aligning") for number in range(20)})
+    assert list(shown.bars) == [f"TS_{number:02d}" for number in range(MOST_BARS)]
+    shown.show_running({"TS_15": (1.5, "50%part")})
+    assert [bar.value() for bar in shown.bars.values()] == [1000]
+    assert shown.bars["TS_15"].text().replace("\u2060", "") == "TS_15: 50%part"
+
+
+def test_results_that_cannot_be_opened_are_told_and_stop_nothing(widget, project, qtbot, monkeypatch):
+    dataset, truths = project
+    use_instead(monkeypatch, lambda self, series, options, *, start=None, progress: truths[series.name])
+    read_record = outcome.read_record
+
+    def damaged(path):
+        if "TS_2" in str(path):
+            raise BadInput(f"{path} is damaged")
+        return read_record(path)
+
+    monkeypatch.setattr(outcome, "read_record", damaged)
+    widget.session.open(dataset)
+    widget.run_all_button.native.click()
+    qtbot.waitUntil(lambda: "TS_10: " in widget.log.value and not widget.is_running, timeout=20_000)
+    assert "TS_2: its result cannot be opened" in widget.log.value
+    assert widget.session.work_of("TS_10") is not None
 
 
 def test_results_that_exist_are_asked_about(widget, project, qtbot, monkeypatch, tmp_path):

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from napari_tiltalign.batch import Plan, SeriesOutcome, Summary, Watcher
+from napari_tiltalign.batch.run_clock import RunClock, duration
 from napari_tiltalign.errors import BadInput
 
 _TELL_EVERY_S = 60.0
@@ -66,7 +67,8 @@ class ConsoleWatcher(Watcher):
         self._progress = new_progress(disable=quiet)
         self._total: TaskID | None = None
         self._running: dict[str, TaskID] = {}
-        self._clock = _Clock()
+        self._clock = RunClock()
+        self._told_s = time.monotonic()
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -79,7 +81,7 @@ class ConsoleWatcher(Watcher):
 
     def planned(self, plan: Plan) -> None:
         """Show the bar for all series."""
-        self._clock = _Clock(len(plan.to_align))
+        self._clock = RunClock(len(plan.to_align))
         if self._total is not None:  # of an earlier run, in live mode
             self._progress.remove_task(self._total)
             self._total = None
@@ -122,7 +124,8 @@ class ConsoleWatcher(Watcher):
 
     def check(self) -> None:
         """Say now and then how far the run is, where there are no bars."""
-        if self._progress.disable and self._clock.is_time_to_tell():
+        if self._progress.disable and time.monotonic() - self._told_s >= _TELL_EVERY_S:
+            self._told_s = time.monotonic()
             self.notice(f"{self._clock.done} of {self._clock.n_series} done, {self._clock.time_left()}")
 
 
@@ -130,11 +133,11 @@ class JsonWatcher(Watcher):
     """Prints everything that happens as JSON, one object on a line, for machines."""
 
     def __init__(self) -> None:
-        self._clock = _Clock()
+        self._clock = RunClock()
 
     def planned(self, plan: Plan) -> None:
         """Tell what there is to do."""
-        self._clock = _Clock(len(plan.to_align))
+        self._clock = RunClock(len(plan.to_align))
         series = {one.name: one.why for one in plan.series}
         self._tell("planned", series=series, workers=plan.workers, threads=plan.threads,
                    memory_bytes=round(plan.memory_bytes))  # fmt: skip
@@ -166,42 +169,6 @@ class JsonWatcher(Watcher):
 
     def _tell(self, event: str, **facts: object) -> None:
         print(json.dumps({"event": event, **facts}), flush=True)
-
-
-class _Clock:
-    """Says how long a run will still take, from what the series of this run took."""
-
-    def __init__(self, n_series: int = 0) -> None:
-        self.n_series = n_series
-        self.done = 0
-        self._began = self._told = time.monotonic()
-
-    def ended(self, outcome: SeriesOutcome) -> None:
-        self.done += not outcome.kept and outcome.seconds > 0
-
-    def seconds_left(self) -> float:
-        """Time left; NaN before the first series is done."""
-        if not self.done:
-            return math.nan
-        return (time.monotonic() - self._began) / self.done * max(0, self.n_series - self.done)
-
-    def time_left(self) -> str:
-        left_s = self.seconds_left()
-        return "time left not known yet" if math.isnan(left_s) else f"about {duration(left_s)} left"
-
-    def is_time_to_tell(self) -> bool:
-        """Whether the last time is a minute ago."""
-        if time.monotonic() - self._told < _TELL_EVERY_S:
-            return False
-        self._told = time.monotonic()
-        return True
-
-
-def duration(seconds: float) -> str:
-    """Say how long something takes, as roughly as such an estimate is."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def outcome_line(outcome: SeriesOutcome) -> str:

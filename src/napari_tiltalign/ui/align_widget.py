@@ -34,6 +34,7 @@ from napari_tiltalign.ui.options_form import OptionsForm
 from napari_tiltalign.ui.preferences import preferences
 from napari_tiltalign.ui.saving import free_name, proposed_folder
 from napari_tiltalign.ui.series_options import SeriesOptions
+from napari_tiltalign.ui.series_progress import SeriesProgress
 from napari_tiltalign.ui.summary import alignment_summary
 from napari_tiltalign.ui.tasks import Running, Task
 from napari_tiltalign.ui.user_state import remember_folder
@@ -106,6 +107,7 @@ class AlignWidget(Container[Widget]):
         self.cancel_button = PushButton(text="Cancel", enabled=False, tooltip="Stop; what is done already is kept")
         self.progress = ProgressBar(value=0, max=1000, visible=False)
         self.message = Label(value="")
+        self.series_progress = SeriesProgress()
         self.log = TextEdit(value="", tooltip="What was done, the last at the end")
         self.log.native.setReadOnly(True)
         self.log.native.setMinimumHeight(120)
@@ -129,6 +131,7 @@ class AlignWidget(Container[Widget]):
             ],
             labels=False,
         )
+        self.native.layout().insertWidget(self.index(self.message) + 1, self.series_progress)
         self.run_button.changed.connect(self._run_one)
         self.run_all_button.changed.connect(self._run_all)
         self.cancel_button.changed.connect(self.cancel)
@@ -242,6 +245,8 @@ class AlignWidget(Container[Widget]):
         curated = dataclasses.replace(dataset, series=tuple(self._session.series_named(s.name) for s in dataset))
         task = BatchTask(curated, self._options.common, dict(self._options.own), folder, existing)
         task.landed.connect(lambda outcome, alignment: self._land(dataset, folder, outcome, alignment))
+        task.running.connect(self.series_progress.show_running)
+        task.noticed.connect(self._write)
         task.failed.connect(lambda error: self._fail("all series", error))
         task.cancelled.connect(lambda: self._write("cancelled; what was done is kept"))
         self._start(task, "all series")
@@ -297,6 +302,7 @@ class AlignWidget(Container[Widget]):
 
     def _after_task(self) -> None:
         self._runs.task = None
+        self.series_progress.show_running({})
         self.message.value = ""
         self._update_buttons()
 

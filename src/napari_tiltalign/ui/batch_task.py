@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QMessageBox, QWidget
 
 from napari_tiltalign.batch import Existing, Placement, Plan, SeriesOutcome, Watcher, align_dataset
+from napari_tiltalign.batch.run_clock import RunClock
+from napari_tiltalign.errors import TiltAlignError
 from napari_tiltalign.methods.base import MethodOptions, Progress
 from napari_tiltalign.model import Dataset
 from napari_tiltalign.ui.tasks import Task
 
 PLACEMENT = Placement()
 """Where the series are aligned: in other processes, so that napari stays quick."""
+_TELL_EVERY_S = 0.1
 
 
 class BatchTask(Task):
     """Aligns a dataset and writes the results.
 
-    `landed` tells every `SeriesOutcome` on the GUI thread, with its `Alignment`, which is None if it failed.
+    On the GUI thread `landed` tells every `SeriesOutcome`, with its `Alignment`, which is None if it failed; `running`
+    tells how far every series is that is being aligned, by its name: (fraction, message); and `noticed` what a person
+    may want to know besides, such as a worker that died.
 
     Parameters
     ----------
@@ -37,6 +44,8 @@ class BatchTask(Task):
     """
 
     landed = Signal(object, object)
+    running = Signal(object)
+    noticed = Signal(str)
 
     def __init__(
         self,
@@ -67,30 +76,47 @@ class _Watcher(Watcher):
     def __init__(self, task: BatchTask, progress: Progress) -> None:
         self._task = task
         self._progress = progress
-        self._fractions: dict[str, float] = {}
+        self._running: dict[str, tuple[float, str]] = {}
         self._done, self._total = 0, 1
-        self._message = "begins"
+        self._clock = RunClock()
+        self._told_s = 0.0
 
     def planned(self, plan: Plan) -> None:
         self._total = max(1, len(plan.series))
+        self._clock = RunClock(len(plan.to_align))
+
+    def notice(self, message: str) -> None:
+        self._task.noticed.emit(message)
 
     def begins(self, name: str, number: int, total: int) -> None:
-        self.progress(name, 0.0, "begins")
+        self._running[name] = (0.0, "begins")
+        self._tell()
 
     def progress(self, name: str, fraction: float, message: str) -> None:
-        self._fractions[name] = fraction
-        others = len(self._fractions) - 1
-        beside = f", {others} more at a time" if others else ""
-        self._message = f"{name}: {message} ({self._done} of {self._total} done{beside})"
+        is_new = self._running.get(name, (0.0, ""))[1] != message
+        self._running[name] = (fraction, message)
+        if is_new or monotonic() - self._told_s >= _TELL_EVERY_S:
+            self._tell()
         self.check()
 
     def ended(self, outcome: SeriesOutcome) -> None:
-        self._fractions.pop(outcome.name, None)
+        self._running.pop(outcome.name, None)
         self._done += 1
-        self._task.landed.emit(outcome, None if outcome.failure else outcome.read_alignment())
+        self._clock.ended(outcome)
+        self._tell()
+        try:
+            alignment = None if outcome.failure else outcome.read_alignment()
+        except TiltAlignError as error:  # it is on the disk and in the tables, only not here
+            outcome, alignment = replace(outcome, failure=f"its result cannot be opened: {error}"), None
+        self._task.landed.emit(outcome, alignment)
 
     def check(self) -> None:
-        self._progress((self._done + sum(self._fractions.values())) / self._total, self._message)
+        fraction = (self._done + sum(fraction for fraction, _ in self._running.values())) / self._total
+        self._progress(min(1.0, fraction), f"{self._done} of {self._total} series done, {self._clock.time_left()}")
+
+    def _tell(self) -> None:
+        self._told_s = monotonic()
+        self._task.running.emit(dict(self._running))
 
 
 def ask_existing(parent: QWidget | None, folder: Path) -> Existing | None:
