@@ -38,6 +38,8 @@ _TILE = 0.19
 _HEIGHT_SD = 0.06
 _DATA_WEIGHT = 0.5
 _DAMPING = 0.02
+_SPREAD = 0.29
+"""Structure lies so far from the middle of the slab, root mean square, parts of its thickness."""
 _FIXED_AXIS_DEG = 1e-3
 _REACH = 0.05
 """How far a whole view is looked for in the first rounds, parts of the longer side."""
@@ -49,6 +51,8 @@ _SETTLED = 0.02
 TILT_OFFSETS_DEG = np.arange(-20.0, 20.1, 5.0)
 TURNS_DEG = np.arange(-10.0, 10.1, 2.5)
 FINE_TURNS_DEG = np.arange(-2.0, 2.1, 1.0)
+LAST_TURNS_DEG = np.array([-1.0, 0.0, 1.0])
+_TRIAL_ROUNDS = 2
 THICKNESS_FACTORS = np.exp(np.linspace(-1.2, 1.2, 9))
 FINE_THICKNESS_FACTORS = np.exp(np.linspace(-0.4, 0.4, 5))
 
@@ -136,7 +140,7 @@ def align_views(
     if state.used.sum() < LEAST_VIEWS:
         return state
     pitch = float(flat.field_yx_angst.max()) / FINE_SAMPLES
-    coarse = _Rounds(level_of(flat, 2.0 * pitch), flat, wanted, _BAND[0] / (2.0 * pitch), axis_deg=state_axis(state))
+    coarse = _Rounds(level_of(flat, 2.0 * pitch), flat, wanted, _BAND[0] / (2.0 * pitch))
     progress(0.3, "matching projections")
     state = coarse.repeated(state, 3, reach=not from_start)
     if wanted.find_thickness:
@@ -144,10 +148,10 @@ def align_views(
         state = coarse.repeated(state, 3)
         state = coarse.thickness_found(state, FINE_THICKNESS_FACTORS)
     if wanted.refine_axis:
-        state = coarse.axis_found(state, FINE_TURNS_DEG)
+        state = coarse.axis_found(coarse.axis_found(state, FINE_TURNS_DEG), LAST_TURNS_DEG)
     progress(0.5, "matching projections")
     state = coarse.without_strangers(coarse.repeated(state, 4))
-    fine = _Rounds(level_of(flat, pitch), flat, wanted, _BAND[1] / pitch, axis_deg=coarse.axis_deg)
+    fine = _Rounds(level_of(flat, pitch), flat, wanted, _BAND[1] / pitch)
     for round_ in range(5):
         progress(0.6 + 0.08 * round_, "matching projections, fine")
         state = fine.once(state, reach_angst=0.0)
@@ -190,7 +194,6 @@ class _Rounds:
     flat: FlatSeries
     wanted: Wanted
     highest: float
-    axis_deg: float
     beyond: Image | None = None
 
     def repeated(self, state: State, times: int, *, reach: bool = False) -> State:
@@ -213,11 +216,10 @@ class _Rounds:
         before = views_from_geometry(state.geometry, 1.0)
         step = solve_step(
             before, state.geometry.x_tilt_deg, tiling.points_zyx(), matched, by.information_yx, self.priors(state),
-            height_sd=_HEIGHT_SD * float(self.flat.field_yx_angst.max()), data_weight=_DATA_WEIGHT, damping=_DAMPING,
+            height_sd=_HEIGHT_SD * float(self.flat.field_yx_angst.max()), height_spread=_SPREAD * state.thickness_angst, data_weight=_DATA_WEIGHT, damping=_DAMPING,
         )  # fmt: skip
         after = before + step.views
-        if not self.wanted.refine_axis:
-            after[:, ROTATION] += self.axis_deg - np.median(after[:, ROTATION])
+        after[:, ROTATION] += state_axis(state) - np.median(after[:, ROTATION])
         geometry = geometry_from_views(after, state.geometry.x_tilt_deg, 1.0)
         moved = _motion(state.geometry, geometry, tiling, state.used)
         motion, turn = _levelling(tiling, step)
@@ -232,8 +234,7 @@ class _Rounds:
 
     def priors(self, state: State) -> ViewPriors:
         """Priors of the views: tilts as far from the nominal ones as the slab is."""
-        axis, sd = (state_axis(state), 8.0) if self.wanted.refine_axis else (self.axis_deg, _FIXED_AXIS_DEG)
-        return default_priors(self.flat.nominal_tilt_deg + state.offset_deg, axis, sd)
+        return default_priors(self.flat.nominal_tilt_deg + state.offset_deg, state_axis(state), _FIXED_AXIS_DEG)
 
     def thickness_found(self, state: State, factors: FloatArray) -> State:
         """Set the thickness to the one of best score, if that is not at the end of what is tried."""
@@ -243,14 +244,24 @@ class _Rounds:
         return state.replace(thickness_angst=best, curves=_with(state, "sample_thickness_nm", tried / 10.0, scores))
 
     def axis_found(self, state: State, turns_deg: FloatArray) -> State:
-        """Turn the axis to where the score is best."""
+        """Turn the axis to where the score is best after everything else has been solved again.
 
-        def turned(by_deg: float) -> State:
-            return state.replace(geometry=state.geometry.replace(z_rot_deg=state.geometry.z_rot_deg + by_deg))
-
-        scores = np.array([score(self.views(turned(float(t))), state.thickness_angst) for t in turns_deg])
-        curves = _with(state, "tilt_axis_deg", state_axis(state) + turns_deg, scores)
-        return turned(best_on_grid(turns_deg, scores)).replace(curves=curves)
+        The axis is not left to the solver: turning it while everything else gives way changes the score so little, and
+        with all else held so much, that its steps would be far too short or far too long.
+        """
+        beyond, reached, scores = self.beyond, [], []
+        for turn in turns_deg:
+            self.beyond = beyond
+            z_rot = state.geometry.z_rot_deg + turn
+            tried = self.repeated(state.replace(geometry=state.geometry.replace(z_rot_deg=z_rot)), _TRIAL_ROUNDS)
+            reached.append(tried)
+            scores.append(score(self.views(tried), tried.thickness_angst))
+        found = vertex(turns_deg, np.array(scores))
+        nearest = int(np.argmin(np.abs(turns_deg - found)))
+        best, self.beyond = reached[nearest], None
+        z_rot = best.geometry.z_rot_deg + found - turns_deg[nearest]
+        curves = _with(state, "tilt_axis_deg", state_axis(state) + turns_deg, np.array(scores))
+        return best.replace(geometry=best.geometry.replace(z_rot_deg=z_rot), curves=curves)
 
     def without_strangers(self, state: State) -> State:
         """Leave out views that do not correlate with their prediction."""
@@ -258,6 +269,13 @@ class _Rounds:
             return state
         known = state.matched.significance >= _LEAST_SIGNIFICANCE
         return state.replace(used=state.used & known) if (state.used & known).sum() >= 3 else state
+
+
+def vertex(values: FloatArray, scores: FloatArray) -> float:
+    """Where the parabola through all scores is highest, or the best value tried if it has no top among them."""
+    second, first, _ = np.polyfit(values, scores, 2)
+    top = -first / (2.0 * second) if second < 0 else np.inf
+    return float(top if values[0] <= top <= values[-1] else values[int(np.argmax(scores))])
 
 
 def _with(state: State, name: str, values: FloatArray, scores: FloatArray) -> dict[str, tuple[FloatArray, FloatArray]]:

@@ -29,6 +29,9 @@ FADE = 1.0 / 24.0
 """Flat images fade out over this part of their size at every edge."""
 _HIGHPASS_CYCLES = 6.0
 """Features larger than a sixth of the field are left over from the illumination."""
+_LEAST_SUPPORT, _FULL_SUPPORT = 0.35, 0.65
+"""Part of the views that must see a place for it to count at all, and to count in full: where few do, predictions of
+the others would be taken for data, and confirm themselves."""
 _STRENGTH_OF_PREDICTIONS = 0.6
 """About how strong structure is in a prediction, relative to the view itself."""
 
@@ -61,7 +64,7 @@ class PlaneViews:
         Shape (n, size, size), 0 to 1: where a view sees the plane, falling as the image fades out at its edges; and
         where it is far enough from edges and blocked parts for its contrast to be that of the specimen.
     filled
-        Strength of what the parts that a view does not see were filled with; 0 if they are empty.
+        Shape (size, size): strength of what was filled in where a view does not see the plane; 0 if nothing was.
     highest
         Upper end of the band, cycles per Angstrom in the raw images.
     """
@@ -74,7 +77,7 @@ class PlaneViews:
     step_angst: float
     coverage: Image
     core: Image
-    filled: float
+    filled: Image
     highest: float
 
     def frequencies(self) -> tuple[FloatArray, FloatArray]:
@@ -132,17 +135,27 @@ def plane_views(
     spectra = np.zeros((len(geometry), len(row_index), columns), np.complex64)
     coverage, core = (np.zeros((len(geometry), size, size), np.float32) for _ in range(2))
 
+    views = np.flatnonzero(used).tolist()
+
+    def cover(view: int) -> None:
+        shift = geometry.shift_yx_angst[view]
+        coverage[view], core[view] = _coverage(tiles[view, 0], matrices[view], shift, level, step)
+
+    map_views(cover, views)
+    support = coverage[views].mean(axis=0) if views else coverage.sum(axis=0)
+    trusted = np.clip((support - _LEAST_SUPPORT) / (_FULL_SUPPORT - _LEAST_SUPPORT), 0.0, 1.0)
+    filled = (0.0 if beyond is None else _STRENGTH_OF_PREDICTIONS) * trusted
+
     def one(view: int) -> None:
         tile = tiles[view, 0]
-        coverage[view], core[view] = _coverage(tile, matrices[view], geometry.shift_yx_angst[view], level, step)
+        core[view] *= trusted
         if beyond is not None:
-            tile = tile + window * (1.0 - coverage[view]) * beyond[view] / np.float32(shrink[view])
+            tile = tile + window * (1.0 - coverage[view]) * trusted * beyond[view] / np.float32(shrink[view])
         radius = raw_radius(matrices[view], k_y, k_x)
         band = np.where(radius <= highest, -np.expm1(-0.5 * (radius / lowest) ** 2), 0.0) * shrink[view]
         spectra[view] = fft.rfft2(tile)[row_index, :columns] * band.astype(np.float32)
 
-    map_views(one, np.flatnonzero(used).tolist())
-    filled = 0.0 if beyond is None else _STRENGTH_OF_PREDICTIONS
+    map_views(one, views)
     return PlaneViews(geometry, used, spectra, row_index, size, step, coverage, core, filled, highest)
 
 

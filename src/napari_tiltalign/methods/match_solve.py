@@ -69,6 +69,7 @@ def solve_step(
     priors: ViewPriors,
     *,
     height_sd: float,
+    height_spread: float,
     data_weight: float,
     damping: float,
 ) -> Step:
@@ -86,6 +87,9 @@ def solve_step(
         Of the n views.
     height_sd
         Prior of the heights, Angstrom.
+    height_spread
+        How far structure lies from the middle height of its tile, root mean square, Angstrom: it holds tilt and
+        rotation of a view even where the tiles do not.
     data_weight
         What all information is multiplied with, 0 to 1: the model is not exact.
     damping
@@ -98,7 +102,12 @@ def solve_step(
     weight = _robust(slope, expected)
     share = np.sqrt(matched.samples * matched.quality * weight * data_weight)
     system = _System.at(views, x_tilt_deg, points_zyx)
-    system.add_springs(information_yx, share)
+    for height in (-height_spread, height_spread):
+        layer = _System.at(views, x_tilt_deg, points_zyx + np.array([height, 0.0, 0.0]))
+        layer.add_springs(information_yx, share * np.sqrt(0.5))
+        system.of_views += layer.of_views
+        system.mixed += layer.mixed
+        system.of_heights += layer.of_heights
     system.add_slopes(slope * (weight * data_weight)[:, :, None])
     system.add_priors(views, priors)
     information = np.diag(system.of_heights).copy()
@@ -142,13 +151,14 @@ class _System:
 
     def add_springs(self, information_yx: FloatArray, share: FloatArray) -> None:
         """Add what the displacements tell about each other; `share` (n, p) is the root of the samples of each."""
-        n, p = share.shape
-        every = np.arange(n)
+        p = share.shape[1]
         for axis in (0, 1):
-            # only what draws views together, so that the sum is positive definite however few tiles a view has
-            springs = np.minimum(information_yx[axis], 0.0) * (share.T[:, :, None] * share.T[:, None, :])
-            springs[:, every, every] = 0.0
-            springs[:, every, every] = -springs.sum(axis=2)
+            # only what draws views together, and each view held as if all others saw the tile too: the sum is positive
+            # definite, and a view does not run away where it is matched to what was filled in for the others
+            drawn = np.minimum(information_yx[axis], 0.0)
+            np.fill_diagonal(drawn, 0.0)
+            np.fill_diagonal(drawn, -drawn.sum(axis=1))
+            springs = drawn * (share.T[:, :, None] * share.T[:, None, :])
             lever = self.jacobian[axis]
             self.of_views += np.einsum("pia,pij,pjb->iajb", lever, springs, lever, optimize=True).reshape(
                 self.of_views.shape
