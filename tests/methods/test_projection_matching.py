@@ -87,7 +87,7 @@ def test_an_axis_that_is_not_refined_stays(sample):
     kept = PROJECTION_MATCHING(
         sample.series, ProjectionMatching(refine_tilt_axis=False, sample_thickness_nm=120, sample_thickness="given")
     )
-    assert kept.axis_deg == pytest.approx(sample.series.nominal_axis_deg, abs=0.01)
+    assert kept.axis_deg == pytest.approx(sample.series.nominal_axis_deg, abs=0.1)
     assert "tilt_axis_deg" not in kept.details["score_curves"]
     assert kept.statistics["sample_thickness_nm"] == 120.0
 

@@ -53,6 +53,7 @@ TURNS_DEG = np.arange(-10.0, 10.1, 2.5)
 FINE_TURNS_DEG = np.arange(-2.0, 2.1, 1.0)
 LAST_TURNS_DEG = np.array([-1.0, 0.0, 1.0])
 _TRIAL_ROUNDS = 2
+_SURE_OFFSET_DEG = 3.0
 THICKNESS_FACTORS = np.exp(np.linspace(-1.2, 1.2, 9))
 FINE_THICKNESS_FACTORS = np.exp(np.linspace(-0.4, 0.4, 5))
 
@@ -142,11 +143,13 @@ def align_views(
     pitch = float(flat.field_yx_angst.max()) / FINE_SAMPLES
     coarse = _Rounds(level_of(flat, 2.0 * pitch), flat, wanted, _BAND[0] / (2.0 * pitch))
     progress(0.3, "matching projections")
-    state = coarse.repeated(state, 3, reach=not from_start)
-    if wanted.find_thickness:
-        state = coarse.thickness_found(state, THICKNESS_FACTORS)
-        state = coarse.repeated(state, 3)
-        state = coarse.thickness_found(state, FINE_THICKNESS_FACTORS)
+    starts = [state] if from_start else _with_other_offset(state, wanted)
+    tried = []
+    for start_state in starts:
+        coarse.beyond = None
+        tried.append(coarse.begun(start_state, reach=not from_start))
+    state = max(tried, key=lambda found: found[1])[0]
+    coarse.beyond = None
     if wanted.refine_axis:
         state = coarse.axis_found(coarse.axis_found(state, FINE_TURNS_DEG), LAST_TURNS_DEG)
     progress(0.5, "matching projections")
@@ -163,6 +166,18 @@ def align_views(
 def state_axis(state: State) -> float:
     """Tilt axis of the views, degrees."""
     return float(np.median(state.geometry.z_rot_deg))
+
+
+def _with_other_offset(state: State, wanted: Wanted) -> list[State]:
+    """The state, and the same without the tilt offset that was found, where that is large.
+
+    Stretched views of a specimen with dense things on its faces can agree best at an offset that is far off; what
+    predictions say of the two settles it.
+    """
+    if not wanted.find_offset or abs(state.offset_deg) < _SURE_OFFSET_DEG:
+        return [state]
+    tilts = state.geometry.y_tilt_deg - state.offset_deg
+    return [state, state.replace(geometry=state.geometry.replace(y_tilt_deg=tilts), offset_deg=0.0)]
 
 
 def first_geometry(flat: FlatSeries, state: State, wanted: Wanted, progress: Progress) -> State:
@@ -205,6 +220,15 @@ class _Rounds:
                 break
         return state
 
+    def begun(self, state: State, *, reach: bool) -> tuple[State, float]:
+        """First rounds and the thickness; returns the state and its score."""
+        state = self.repeated(state, 3, reach=reach)
+        if self.wanted.find_thickness:
+            state = self.thickness_found(state, THICKNESS_FACTORS)
+            state = self.repeated(state, 3)
+            state = self.thickness_found(state, FINE_THICKNESS_FACTORS)
+        return state, score(self.views(state), state.thickness_angst)
+
     def once(self, state: State, *, reach_angst: float) -> State:
         """Predict, match and solve once."""
         views = self.views(state)
@@ -216,7 +240,8 @@ class _Rounds:
         before = views_from_geometry(state.geometry, 1.0)
         step = solve_step(
             before, state.geometry.x_tilt_deg, tiling.points_zyx(), matched, by.information_yx, self.priors(state),
-            height_sd=_HEIGHT_SD * float(self.flat.field_yx_angst.max()), height_spread=_SPREAD * state.thickness_angst, data_weight=_DATA_WEIGHT, damping=_DAMPING,
+            height_sd=_HEIGHT_SD * float(self.flat.field_yx_angst.max()),
+            height_spread=_SPREAD * state.thickness_angst, data_weight=_DATA_WEIGHT, damping=_DAMPING,
         )  # fmt: skip
         after = before + step.views
         after[:, ROTATION] += state_axis(state) - np.median(after[:, ROTATION])

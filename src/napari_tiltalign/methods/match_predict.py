@@ -208,14 +208,15 @@ class Predicted:
         Shape (n, rows, columns), transforms as in `PlaneViews`.
     expectation
         The same prediction as it is, not weighted.
-    energy
-        ``y^H Q y`` summed over all frequencies, per sample.
+    gain
+        ``y^H (1 - Q) y`` summed over all frequencies, for views that cover all of the plane with a power of 1: what
+        the views tell of each other.
     """
 
     seen: Spectra
     predicted: Spectra
     expectation: Spectra
-    energy: float
+    gain: float
 
 
 def predict(views: PlaneViews, by: Predictor) -> Predicted:
@@ -223,7 +224,7 @@ def predict(views: PlaneViews, by: Predictor) -> Predicted:
     n = len(views.used)
     seen, predicted, expectation = (np.zeros_like(views.spectra) for _ in range(3))
     diagonal = np.sqrt(by.precision[:, :, np.arange(n), np.arange(n)])
-    energy = np.zeros(by.precision.shape[1])
+    sums = np.zeros((by.precision.shape[1], 3))
 
     def one(bin_: int) -> None:
         rows = np.flatnonzero(by.bin_of_row == bin_)
@@ -231,23 +232,25 @@ def predict(views: PlaneViews, by: Predictor) -> Predicted:
         weighted = _times(by.precision[:, bin_], data)
         root = diagonal[:, bin_, :, None]
         twice = np.where(np.arange(len(data)) == 0, 1.0, 2.0)[:, None, None]
-        energy[bin_] = float(np.sum((np.conj(data) * weighted).real * twice, dtype=np.float64)) / views.size**2
+        gained = (np.conj(data) * (data - weighted)).real
+        sums[bin_] = [np.sum(of * twice, dtype=np.float64) for of in (gained, np.square(np.abs(data)), data != 0)]
         own = root * data
         seen[:, rows] = own.transpose(1, 2, 0)
         predicted[:, rows] = (own - weighted / root).transpose(1, 2, 0)
         expectation[:, rows] = (data - weighted / root**2).transpose(1, 2, 0)
 
     map_views(one, range(by.precision.shape[1]))
-    return Predicted(seen, predicted, expectation, float(energy.sum()))
+    gain, power, terms = sums.sum(axis=0)
+    return Predicted(seen, predicted, expectation, float(gain * terms / max(power, 1e-30)))
 
 
 def score(views: PlaneViews, thickness_angst: float) -> float:
-    """How well the views agree with a slab of some thickness: their log likelihood, up to a constant.
+    """How well the views agree with a slab of some thickness: their log likelihood over that of unrelated views.
 
     The shares of structure are fitted anew, so that what is compared is the thickness and the geometry alone.
     """
     by = predictor(views, measure_structure(views, thickness_angst), thickness_angst)
-    return -0.5 * (predict(views, by).energy + by.log_determinant)
+    return 0.5 * (predict(views, by).gain - by.log_determinant)
 
 
 def _times(matrices: NDArray[np.float32], data: Spectra) -> Spectra:

@@ -25,6 +25,9 @@ from napari_tiltalign.methods.match_align import FINE_SAMPLES, LEAST_VIEWS, Want
 from napari_tiltalign.methods.match_result import MatchRun, alignment_from
 from napari_tiltalign.model import Alignment, TiltSeries
 
+_CLIP_SIGMAS = 2.5
+"""Gold and dirt stand out more than that, and would decide alone where they lie on the faces of the slab."""
+
 _BYTES_PER_SAMPLE = 60.0
 _BYTES_PER_RAW_PIXEL = 60.0
 
@@ -116,7 +119,7 @@ class ProjectionMatchingMethod:
 
 def _align(series: TiltSeries, options: ProjectionMatching, start: Alignment | None, progress: Progress) -> Alignment:
     pitch = max(series.image_shape_yx) * series.pixel_size_angst / FINE_SAMPLES
-    flat = flat_series(series, pitch, progress=lambda done, text: progress(0.1 * done, text))
+    flat = flat_series(series, pitch, clip_sigmas=_CLIP_SIGMAS, progress=lambda done, text: progress(0.1 * done, text))
     progress(0.1, "finding first shifts")
     given = options.tilt_angle_offset == "given"
     wanted = Wanted(
