@@ -54,6 +54,8 @@ FINE_TURNS_DEG = np.arange(-2.0, 2.1, 1.0)
 LAST_TURNS_DEG = np.array([-1.0, 0.0, 1.0])
 _TRIAL_ROUNDS = 2
 _SURE_OFFSET_DEG = 3.0
+_TOO_SURE = 4.0
+"""In simulated series the axis is so many times further off than the width of the score says."""
 THICKNESS_FACTORS = np.exp(np.linspace(-1.2, 1.2, 9))
 FINE_THICKNESS_FACTORS = np.exp(np.linspace(-0.4, 0.4, 5))
 
@@ -97,6 +99,8 @@ class State:
         Name to (values, scores) of everything that was looked for on a grid, the last time it was.
     matched, step, tiling, predictor
         Of the last round; None before the first.
+    axis_sd_deg
+        Standard deviation of the tilt axis, degrees; 0 if it was not looked for.
     moved
         Root mean square motion in the last round, Angstrom.
     """
@@ -110,6 +114,7 @@ class State:
     step: Step | None = None
     tiling: Tiling | None = None
     predictor: Predictor | None = None
+    axis_sd_deg: float = 0.0
     moved: float = np.inf
 
     def replace(self, **changes: object) -> State:
@@ -281,12 +286,13 @@ class _Rounds:
             tried = self.repeated(state.replace(geometry=state.geometry.replace(z_rot_deg=z_rot)), _TRIAL_ROUNDS)
             reached.append(tried)
             scores.append(score(self.views(tried), tried.thickness_angst))
-        found = vertex(turns_deg, np.array(scores))
+        found, sd = vertex(turns_deg, np.array(scores))
         nearest = int(np.argmin(np.abs(turns_deg - found)))
         best, self.beyond = reached[nearest], None
         z_rot = best.geometry.z_rot_deg + found - turns_deg[nearest]
         curves = _with(state, "tilt_axis_deg", state_axis(state) + turns_deg, np.array(scores))
-        return best.replace(geometry=best.geometry.replace(z_rot_deg=z_rot), curves=curves)
+        geometry = best.geometry.replace(z_rot_deg=z_rot)
+        return best.replace(geometry=geometry, curves=curves, axis_sd_deg=_TOO_SURE * sd)
 
     def without_strangers(self, state: State) -> State:
         """Leave out views that do not correlate with their prediction."""
@@ -296,11 +302,16 @@ class _Rounds:
         return state.replace(used=state.used & known) if (state.used & known).sum() >= 3 else state
 
 
-def vertex(values: FloatArray, scores: FloatArray) -> float:
-    """Where the parabola through all scores is highest, or the best value tried if it has no top among them."""
+def vertex(values: FloatArray, scores: FloatArray) -> tuple[float, float]:
+    """Where the parabola through all scores is highest, and the standard deviation that its width stands for.
+
+    The best value tried, and no standard deviation (0), where the parabola has no top among them.
+    """
     second, first, _ = np.polyfit(values, scores, 2)
     top = -first / (2.0 * second) if second < 0 else np.inf
-    return float(top if values[0] <= top <= values[-1] else values[int(np.argmax(scores))])
+    if not values[0] <= top <= values[-1]:
+        return float(values[int(np.argmax(scores))]), 0.0
+    return float(top), float(1.0 / np.sqrt(-2.0 * second))
 
 
 def _with(state: State, name: str, values: FloatArray, scores: FloatArray) -> dict[str, tuple[FloatArray, FloatArray]]:

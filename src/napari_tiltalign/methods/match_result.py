@@ -122,6 +122,7 @@ def _unit_magnification(run: MatchRun) -> ViewGeometry:
 def _uncertainty(run: MatchRun) -> Uncertainty:
     """Standard deviations; NaN for views that take no part."""
     sd = relative_sd(run.last[1], run.state.geometry)
+    sd[:, ROTATION] = np.hypot(sd[:, ROTATION], run.state.axis_sd_deg)
     sd[~run.state.used] = np.nan
     sd = _in_series_order(run, sd)
     return Uncertainty(sd[:, TILT], sd[:, ROTATION], sd[:, SHIFT_Y:], sd[:, LOG_MAGNIFICATION])
