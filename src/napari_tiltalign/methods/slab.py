@@ -211,7 +211,7 @@ def _refined(part: FlatSeries, passes: tuple[TileScale, ...], fit: SlabFit, prog
         steps = _FIRST_STEPS if k == 0 else _STEPS
         begun = 0.6 + 0.37 * np.array([0.0, 0.15, 0.5, 1.0])[k : k + 2]
         done = _Counter(progress, begun, steps)
-        fit = fit_slab(level_of(part, scale.pitch_angst), scale, fit.pose, fit.model, steps=steps, progress=done)
+        fit = fit_slab(level_of(part, scale.pitch_angst), scale, fit.pose, fit.model, fit.priors, steps=steps, progress=done)
     return fit
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.methods.base import Progress, silent
 from napari_tiltalign.methods.flat_series import Level
+from napari_tiltalign.methods.priors import ViewPriors
 from napari_tiltalign.methods.projection import (
     LOG_MAGNIFICATION,
     N_VIEW_PARAMETERS,
@@ -33,21 +34,22 @@ from napari_tiltalign.methods.slab_model import (
     energies,
     evidence,
     fit_signal,
-    precision,
+    precisions,
     sight,
 )
-from napari_tiltalign.methods.slab_tiles import TileScale, TileSpectra, plane_matrices, tile_centres, tile_spectra
+from napari_tiltalign.methods.slab_tiles import (
+    TileScale,
+    TileSpectra,
+    blocks_of,
+    plane_matrices,
+    tile_centres,
+    tile_spectra,
+)
 
-ROTATION_SD_DEG = 0.3
-"""Prior: how much the axis changes from view to view."""
-COMMON_AXIS_SD_DEG = 10.0
-TILT_SD_DEG = 0.25
-"""Prior: errors of the nominal tilts, without their common offset."""
-LOG_MAGNIFICATION_SD = 7e-4
 HEIGHT_SD_ANGST = 120.0
 """Prior: how far a tile's height is from the plane of all tiles."""
-TRUST = 0.5
-"""Part of the likelihood that is believed: overlapping tiles tell the same twice."""
+TRUST = 0.6
+"""Weight of ``y^H Q y / 2``: 2 for a complex Gaussian, and overlapping tiles tell a tenth twice (Welch 1967)."""
 
 _WEAK_SHIFT_SD_ANGST = 1e4
 _WEAK_HEIGHT_SD_ANGST = 3e3
@@ -55,6 +57,8 @@ _LARGEST_STEP = 0.3
 """Parts of the finest structure that most tiles may move in a step."""
 _REFIT_AGAIN = 1
 """The step before which the second moments are estimated a second time."""
+_LEARNS = (3, 5)
+"""The steps after which the priors of the views are learned anew."""
 _SETTLED = 0.004
 """A pass ends when the views move less than this part of the finest structure."""
 _HOPELESS_DAMPING = 50.0
@@ -100,8 +104,10 @@ class SlabFit:
     ----------
     pose, centres_zyx
         Geometry, and centres (p, 3) of the tiles, Angstrom.
-    model, spectra, found
-        The model and the tiles at the start of the last step, and the precision used.
+    model, priors
+        The model, and the priors of the views, learned from this pass.
+    spectra, found
+        The tiles at the start of the last step, and the precisions used.
     hessian
         Of the last step without damping, over 5 parameters of every view and then the heights.
     scores
@@ -115,8 +121,9 @@ class SlabFit:
     pose: SlabPose
     centres_zyx: FloatArray
     model: SlabModel
+    priors: ViewPriors
     spectra: TileSpectra
-    found: Precision
+    found: list[Precision]
     hessian: FloatArray
     scores: FloatArray
     moved_angst: float
@@ -124,9 +131,7 @@ class SlabFit:
 
     def covariance(self) -> FloatArray:
         """Inverse of the Hessian: the posterior's covariance if the likelihood is believed as much as in the fit."""
-        scale = 1.0 / np.sqrt(np.diag(self.hessian))
-        inverse: FloatArray = np.linalg.inv(self.hessian * np.outer(scale, scale)) * np.outer(scale, scale)
-        return inverse
+        return _inverse(self.hessian)
 
 
 def fit_slab(
@@ -134,6 +139,7 @@ def fit_slab(
     scale: TileScale,
     start: SlabPose,
     model: SlabModel,
+    priors: ViewPriors,
     *,
     steps: int,
     centres_zyx: FloatArray | None = None,
@@ -148,6 +154,8 @@ def fit_slab(
         The series at the resolution of the scale; all of its views are usable.
     start, model
         Where to start; the thickness of the model is kept.
+    priors
+        Of the views; the mean of the tilts is shifted by the tilt offset.
     steps
         How many steps at most.
     centres_zyx
@@ -160,8 +168,7 @@ def fit_slab(
     field = level.series.field_yx_angst
     if centres_zyx is None:
         centres_zyx = tile_centres(start.views, start.x_tilt_deg, field, scale.size_angst)
-    trust = TRUST * min(1.0, float(np.prod(field)) / scale.size_angst**2 / max(len(centres_zyx), 1))
-    run = _Pass(level, scale, trust, level_the_slab, start, centres_zyx, model)
+    run = _Pass(level, scale, level_the_slab, start, centres_zyx, model, priors)
     for step in range(steps):
         progress(0.0, "fitting the slab")
         if not run.step(step, steps):
@@ -173,11 +180,11 @@ class _Pass:
     """One pass, step by step."""
 
     def __init__(
-        self, level: Level, scale: TileScale, trust: float, level_the_slab: bool, pose: SlabPose, centres: FloatArray,
-        model: SlabModel,
+        self, level: Level, scale: TileScale, level_the_slab: bool, pose: SlabPose, centres: FloatArray,
+        model: SlabModel, priors: ViewPriors,
     ) -> None:  # fmt: skip
-        self.level, self.scale, self.trust, self.level_the_slab = level, scale, trust, level_the_slab
-        self.pose, self.centres, self.model = pose, centres, model
+        self.level, self.scale, self.trust, self.level_the_slab = level, scale, TRUST, level_the_slab
+        self.pose, self.centres, self.model, self.priors = pose, centres, model, priors
         self.damping, self.steps, self.moved_angst = 0.0, 0, np.inf
         self.before: tuple[float, SlabPose, FloatArray] | None = None
         self._look()
@@ -190,7 +197,7 @@ class _Pass:
         """Estimate the second moments anew; energies before and after cannot be compared."""
         seen = sight(self.spectra, self.pose.views, self.pose.x_tilt_deg, self.model.thickness_angst)
         self.model = fit_signal(self.spectra, seen, self.model)
-        self.found = precision(self.spectra, seen, self.model)
+        self.found = precisions(self.spectra, seen, self.model, blocks_of(self.spectra.shown))
         self.weights = _Weights.of(evidence(self.spectra, self.found), self.found)
         self.before = None
 
@@ -203,10 +210,12 @@ class _Pass:
         if self.before is not None and not self._better_or_back(self.before):
             return False
         told = evidence(self.spectra, self.found)
-        energy = self.trust * float(told.energy @ self.weights.weight) + prior_energy(self.pose, self.centres)
+        energy = self.trust * float(told.energy @ self.weights.weight) + prior_energy(self.pose, self.centres, self.priors)
         self.before = (energy, self.pose, self.centres)
         self._move(told)
         self.steps += 1
+        if number in _LEARNS:
+            self.priors, self.before = learned_priors(self.pose, _inverse(self.hessian), self.priors), None
         if self.level_the_slab and (number <= _REFIT_AGAIN or (number % 2 and number < of - 2)):
             self.pose, self.centres = levelled(self.pose, self.centres)
             self.before = None
@@ -215,7 +224,7 @@ class _Pass:
     def _better_or_back(self, before: tuple[float, SlabPose, FloatArray]) -> bool:
         """Take the last step back if it made things worse, with more damping; return whether that is any use."""
         now = self.trust * float(energies(self.spectra, self.found) @ self.weights.weight)
-        if now + prior_energy(self.pose, self.centres) <= before[0]:
+        if now + prior_energy(self.pose, self.centres, self.priors) <= before[0]:
             self.damping = self.damping / 4.0 if self.damping > 0.005 else 0.0
             return True
         _, self.pose, self.centres = before
@@ -224,16 +233,16 @@ class _Pass:
         return self.damping <= _HOPELESS_DAMPING
 
     def _move(self, told: Evidence) -> None:
-        system = _System.of(self.pose, self.centres, told, self.found, self.weights, self.trust)
+        system = _System.of(self.pose, self.centres, self.priors, told, self.found, self.weights, self.trust)
         self.hessian, self.scores = system.hessian, system.scores
         step = system.solved(self.damping)
         size = self.pose.views.size
         by_view, by_height = step[:size].reshape(self.pose.views.shape), step[size:]
         moved = np.einsum("npac,nc->npa", system.by_view, by_view)
         with_heights = moved + system.slope[:, None] * by_height[:, None]
-        largest = float(np.percentile(np.abs(with_heights), 98))
+        largest = float(np.percentile(np.abs(with_heights[self.spectra.shown]), 98))
         part = min(1.0, _LARGEST_STEP * self.scale.finest_angst / max(largest, 1e-9))
-        self.moved_angst = part * float(np.sqrt(np.square(moved).sum(axis=2).mean()))
+        self.moved_angst = part * float(np.sqrt(np.square(moved[self.spectra.shown]).sum(axis=1).mean()))
         self.pose = self.pose.replace(views=self.pose.views + part * by_view)
         self.centres = self.centres.copy()
         self.centres[:, 0] += np.clip(part * by_height, -HEIGHT_SD_ANGST, HEIGHT_SD_ANGST)
@@ -242,7 +251,7 @@ class _Pass:
         if self.level_the_slab:
             self.pose, self.centres = levelled(self.pose, self.centres)
         return SlabFit(
-            self.pose, self.centres, self.model, self.spectra, self.found, self.hessian, self.scores, self.moved_angst,
+            self.pose, self.centres, self.model, self.priors, self.spectra, self.found, self.hessian, self.scores, self.moved_angst,
             self.steps,
         )  # fmt: skip
 
@@ -259,9 +268,11 @@ class _Weights:
     curvature: FloatArray
 
     @classmethod
-    def of(cls, told: Evidence, found: Precision) -> _Weights:
-        expected = float(np.einsum("iiaa->", found.fisher))
-        ratio = np.clip(told.curvature.sum(axis=1) / max(expected, 1e-30), *_CURVATURE_RANGE)
+    def of(cls, told: Evidence, found: list[Precision]) -> _Weights:
+        ratio = np.zeros(len(told.energy))
+        for one in found:
+            expected = max(float(np.einsum("iiaa->", one.fisher)), 1e-30)
+            ratio[one.block.tiles] = np.clip(told.curvature[one.block.tiles].sum(axis=1) / expected, *_CURVATURE_RANGE)
         return cls(np.minimum(ratio, 1.0), ratio)
 
 
@@ -289,26 +300,35 @@ class _System:
 
     @classmethod
     def of(
-        cls, pose: SlabPose, centres: FloatArray, told: Evidence, found: Precision, weights: _Weights, trust: float
-    ) -> _System:
+        cls, pose: SlabPose, centres: FloatArray, priors: ViewPriors, told: Evidence, found: list[Precision],
+        weights: _Weights, trust: float,
+    ) -> _System:  # fmt: skip
         n, p = len(pose.views), len(centres)
         size = n * N_VIEW_PARAMETERS
         inverse, slope = plane_matrices(pose.views, pose.x_tilt_deg)
         by_view = np.einsum("nab,ncpb->npac", inverse, linearise(pose.views, centres, pose.x_tilts_deg)[1])
         strength = weights.weight * weights.curvature
-        # sum over tiles first: the Fisher matrix is the same for all
-        stacked = (by_view * np.sqrt(strength)[:, None, None]).transpose(0, 2, 3, 1).reshape(-1, p)
-        products = (stacked @ stacked.T).reshape(n, 2, N_VIEW_PARAMETERS, n, 2, N_VIEW_PARAMETERS)
-        views = np.einsum("ijab,iacjbd->icjd", found.fisher, products, optimize=True).reshape(size, size)
-        pull = np.einsum("ijab,jb->ia", found.fisher, slope)
-        mixed = np.einsum("npac,na->pnc", by_view, pull).reshape(p, size) * strength[:, None]
-        heights = strength * float(np.einsum("ia,ia->", slope, pull))
+        views = np.zeros((n, N_VIEW_PARAMETERS, n, N_VIEW_PARAMETERS))
+        mixed, heights = np.zeros((p, n, N_VIEW_PARAMETERS)), np.zeros(p)
+        for one in found:
+            seen, tiles = one.block.views, one.block.tiles
+            part = by_view[np.ix_(seen, tiles)]
+            # sum over tiles first: the Fisher matrix is the same for all of a block
+            stacked = (part * np.sqrt(strength[tiles])[:, None, None]).transpose(0, 2, 3, 1).reshape(-1, len(tiles))
+            shape = (len(seen), 2, N_VIEW_PARAMETERS)
+            products = (stacked @ stacked.T).reshape(*shape, *shape)
+            own = np.einsum("ijab,iacjbd->icjd", one.fisher, products, optimize=True)
+            views[seen[:, None], :, seen[None, :], :] += own.transpose(0, 2, 1, 3)
+            pull = np.einsum("ijab,jb->ia", one.fisher, slope[seen])
+            mixed[np.ix_(tiles, seen)] = np.einsum("npac,na->pnc", part, pull) * strength[tiles, None, None]
+            heights[tiles] = strength[tiles] * float(np.einsum("ia,ia->", slope[seen], pull))
         gradient_yx = told.gradient_yx * weights.weight[:, None, None]
         scores = np.einsum("npac,pna->pnc", by_view, gradient_yx).reshape(p, size)
         by_height = np.einsum("pna,na->p", gradient_yx, slope)
-        hessian = trust * np.block([[views, mixed.T], [mixed, np.diag(heights)]])
+        corner = mixed.reshape(p, size)
+        hessian = trust * np.block([[views.reshape(size, size), corner.T], [corner, np.diag(heights)]])
         gradient = trust * np.concatenate([scores.sum(axis=0), by_height])
-        prior_hessian, prior_gradient = _priors(pose, centres)
+        prior_hessian, prior_gradient = _prior_terms(pose, centres, priors)
         return cls(hessian + prior_hessian, gradient + prior_gradient, by_view, slope, trust * scores)
 
     def solved(self, damping: float) -> FloatArray:
@@ -319,26 +339,31 @@ class _System:
         return step
 
 
-def _priors(pose: SlabPose, centres: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _prior_terms(pose: SlabPose, centres: FloatArray, priors: ViewPriors) -> tuple[FloatArray, FloatArray]:
+    """Hessian and gradient of the negative log prior."""
     n, p = len(pose.views), len(centres)
     size = n * N_VIEW_PARAMETERS
     hessian, gradient = np.zeros((size + p, size + p)), np.zeros(size + p)
-    mean, one = np.full((n, n), 1.0 / n), np.eye(n)
-    rotation, tilt = pose.views[:, ROTATION], pose.views[:, TILT]
-    for kind, weight, off in (
-        (SHIFT_Y, one / _WEAK_SHIFT_SD_ANGST**2, np.zeros(n)),
-        (SHIFT_X, one / _WEAK_SHIFT_SD_ANGST**2, np.zeros(n)),
-        (ROTATION, (one - mean) / ROTATION_SD_DEG**2 + mean / COMMON_AXIS_SD_DEG**2, rotation - rotation.mean()),
-        (LOG_MAGNIFICATION, one / LOG_MAGNIFICATION_SD**2, pose.views[:, LOG_MAGNIFICATION]),
-        (TILT, one / TILT_SD_DEG**2, tilt - pose.nominal_tilt_deg - pose.tilt_offset_deg),
-    ):
+    for kind, (weight, off) in _view_priors(pose, priors).items():
         own = np.arange(n) * N_VIEW_PARAMETERS + kind
         hessian[np.ix_(own, own)] = weight
         gradient[own] = weight @ off
+    for kind in (SHIFT_Y, SHIFT_X):
+        own = np.arange(n) * N_VIEW_PARAMETERS + kind
+        hessian[own, own] = 1.0 / _WEAK_SHIFT_SD_ANGST**2
     uneven = _off_plane(centres) / HEIGHT_SD_ANGST**2
     hessian[size:, size:] = uneven + np.eye(p) / _WEAK_HEIGHT_SD_ANGST**2
     gradient[size:] = uneven @ centres[:, 0]
     return hessian, gradient
+
+
+def _view_priors(pose: SlabPose, priors: ViewPriors) -> dict[int, tuple[FloatArray, FloatArray]]:
+    """Precision (n, n) and deviation from the mean (n,) of every kind of view parameter that has a prior."""
+    shifted = {TILT: pose.tilt_offset_deg}
+    return {
+        kind: (prior.precision(), pose.views[:, kind] - prior.mean - shifted.get(kind, 0.0))
+        for kind, prior in zip((ROTATION, TILT, LOG_MAGNIFICATION), priors, strict=True)
+    }
 
 
 def _off_plane(centres: FloatArray) -> FloatArray:
@@ -348,16 +373,27 @@ def _off_plane(centres: FloatArray) -> FloatArray:
     return projector
 
 
-def prior_energy(pose: SlabPose, centres: FloatArray) -> float:
+def prior_energy(pose: SlabPose, centres: FloatArray, priors: ViewPriors) -> float:
     """Negative log prior of a geometry and heights, without the weak ones."""
-    rotation, tilt = pose.views[:, ROTATION], pose.views[:, TILT]
-    off = [
-        (rotation - rotation.mean()) / ROTATION_SD_DEG,
-        pose.views[:, LOG_MAGNIFICATION] / LOG_MAGNIFICATION_SD,
-        (tilt - pose.nominal_tilt_deg - pose.tilt_offset_deg) / TILT_SD_DEG,
-        _off_plane(centres) @ centres[:, 0] / HEIGHT_SD_ANGST,
-    ]
-    return 0.5 * float(sum(np.square(one).sum() for one in off))
+    views = sum(float(off @ weight @ off) for weight, off in _view_priors(pose, priors).values())
+    return 0.5 * (views + float(np.square(_off_plane(centres) @ centres[:, 0] / HEIGHT_SD_ANGST).sum()))
+
+
+def learned_priors(pose: SlabPose, covariance: FloatArray, priors: ViewPriors) -> ViewPriors:
+    """Hyper-parameters that suit the views best, given how sure they are (the M step of expectation maximisation)."""
+    found = []
+    for kind, prior in zip((ROTATION, TILT, LOG_MAGNIFICATION), priors, strict=True):
+        own = np.arange(len(pose.views)) * N_VIEW_PARAMETERS + kind
+        offset = pose.tilt_offset_deg if kind == TILT else 0.0
+        found.append(prior.learned(pose.views[:, kind] - offset, covariance[np.ix_(own, own)]))
+    return ViewPriors(*found)
+
+
+def _inverse(matrix: FloatArray) -> FloatArray:
+    """Inverse of a positive definite matrix whose unknowns have very different units."""
+    scale = 1.0 / np.sqrt(np.diag(matrix))
+    inverse: FloatArray = np.linalg.inv(matrix * np.outer(scale, scale)) * np.outer(scale, scale)
+    return inverse
 
 
 def levelled(pose: SlabPose, centres: FloatArray) -> tuple[SlabPose, FloatArray]:

@@ -14,7 +14,7 @@ and tiles. The coefficients have power 1, so the diagonal of K is 1. Derivation:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.images.compute import map_views
-from napari_tiltalign.methods.slab_tiles import TileSpectra, plane_matrices
+from napari_tiltalign.methods.slab_tiles import Block, TileSpectra, plane_matrices
 
 HIGHEST_SIGNAL = 0.65
 """Largest part of the power that is believed to be signal: a real specimen is never quite a random slab."""
@@ -117,38 +117,47 @@ def _window_overlap(displacement: FloatArray, size_angst: float) -> FloatArray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Precision:
-    """Inverse covariances of n views at k frequencies.
+    """Inverse covariances at k frequencies of the m views that show a block of tiles.
 
     Attributes
     ----------
+    block
+        Which views and tiles.
     matrices
-        Shape (k, n, n), float32: Q = K^-1.
+        Shape (k, m, m), float32: Q = K^-1.
     fisher
-        Shape (n, n, 2, 2), per square Angstrom: expected second derivative of ``y^H Q y / 2`` of one tile by
+        Shape (m, m, 2, 2), per square Angstrom: expected second derivative of ``y^H Q y / 2`` of one tile by
         displacements of the views, ``4 pi^2 sum_k k k' (Q_ij K_ij - delta_ij)``.
     log_determinant
         Sum of log |K| over the frequencies.
     """
 
+    block: Block
     matrices: NDArray[np.float32]
     fisher: FloatArray
     log_determinant: float
 
 
-def precision(spectra: TileSpectra, seen: Sight, model: SlabModel) -> Precision:
-    """Invert the covariances of a model, one inversion per frequency for all tiles."""
-    frequency = spectra.frequency_yx
+def precisions(spectra: TileSpectra, seen: Sight, model: SlabModel, blocks: Sequence[Block]) -> list[Precision]:
+    """Invert the covariances of a model, for every block one inversion per frequency."""
+    return [_precision(spectra, seen, model, block) for block in blocks]
+
+
+def _precision(spectra: TileSpectra, seen: Sight, model: SlabModel, block: Block) -> Precision:
+    frequency, views = spectra.frequency_yx, block.views
     # one typical tile: classes of stronger and weaker ones cost more and gain nothing
     tile = float(np.median(model.tile_factor)) if model.tile_factor.size else 1.0
-    power = np.interp(seen.raw_per_angst, model.ring_per_angst, model.signal) * model.view_factor
-    power *= seen.raw_per_angst < spectra.scale.highest
+    raw = seen.raw_per_angst[:, views]
+    power = np.interp(raw, model.ring_per_angst, model.signal) * model.view_factor[views]
+    power *= raw < spectra.scale.highest
     amplitude = np.sqrt(np.clip(power * tile, 0.0, HIGHEST_SIGNAL)).astype(np.float32)
-    n = amplitude.shape[1]
+    n = len(views)
     own = np.arange(n)
     matrices = np.empty((len(frequency), n, n), np.float32)
+    coherence = seen.coherence[:, views[:, None], views]
 
     def invert(part: slice) -> tuple[FloatArray, float]:
-        covariance = seen.coherence[seen.column[part]] * (amplitude[part, :, None] * amplitude[part, None, :])
+        covariance = coherence[seen.column[part]] * (amplitude[part, :, None] * amplitude[part, None, :])
         covariance[:, own, own] = 1.0
         matrices[part] = np.linalg.inv(covariance)
         told = matrices[part] * covariance
@@ -160,12 +169,12 @@ def precision(spectra: TileSpectra, seen: Sight, model: SlabModel) -> Precision:
 
     done = _by_chunks(invert, len(frequency))
     fisher = sum((part for part, _ in done), np.zeros((n * n, 4)))
-    return Precision(matrices, fisher.reshape(n, n, 2, 2), float(sum(part for _, part in done)))
+    return Precision(block, matrices, fisher.reshape(n, n, 2, 2), float(sum(part for _, part in done)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """What the tiles say at a geometry.
+    """What the tiles say at a geometry; 0 for tiles and views that no block uses.
 
     Attributes
     ----------
@@ -182,14 +191,30 @@ class Evidence:
     curvature: FloatArray
 
 
-def evidence(spectra: TileSpectra, found: Precision) -> Evidence:
+def evidence(spectra: TileSpectra, found: Sequence[Precision]) -> Evidence:
     """Energy of every tile and its derivatives; displacing by s multiplies a coefficient by exp(2 pi i k.s)."""
-    frequency, values = spectra.frequency_yx, spectra.values
-    _, n, p = values.shape
+    _, n, p = spectra.values.shape
+    energy, gradient, curvature = np.zeros(p), np.zeros((p, n, 2)), np.zeros((p, n))
+    for one in found:
+        tiles, views = one.block.tiles, one.block.views
+        told = _block_evidence(spectra, one)
+        energy[tiles] = told[0]
+        gradient[np.ix_(tiles, views)] = told[1].transpose(1, 0, 2)
+        curvature[np.ix_(tiles, views)] = told[2].T
+    return Evidence(energy, gradient, curvature)
+
+
+def _values(spectra: TileSpectra, block: Block, part: slice) -> NDArray[np.complex64]:
+    values: NDArray[np.complex64] = spectra.values[part][:, block.views[:, None], block.tiles]
+    return values
+
+
+def _block_evidence(spectra: TileSpectra, found: Precision) -> tuple[FloatArray, FloatArray, FloatArray]:
+    frequency, n, p = spectra.frequency_yx, len(found.block.views), len(found.block.tiles)
     diagonal = np.arange(n)
 
     def part_of(part: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
-        y = values[part]
+        y = _values(spectra, found.block, part)
         q = _times(found.matrices[part], y)
         out_of_phase = y.real * q.imag - y.imag * q.real
         in_phase = y.real * q.real + y.imag * q.imag
@@ -204,20 +229,22 @@ def evidence(spectra: TileSpectra, found: Precision) -> Evidence:
         energy += one[0]
         gradient += one[1]
         curvature += one[2]
-    return Evidence(energy, gradient.transpose(1, 0, 2), curvature.T)
+    return energy, gradient, curvature
 
 
-def energies(spectra: TileSpectra, found: Precision) -> FloatArray:
-    """``y^H Q y / 2`` of every tile, shape (p,)."""
+def energies(spectra: TileSpectra, found: Sequence[Precision]) -> FloatArray:
+    """``y^H Q y / 2`` of every tile, shape (p,); 0 for tiles that no block uses."""
+    energy = np.zeros(spectra.values.shape[2])
+    for one in found:
 
-    def part_of(part: slice) -> FloatArray:
-        y = spectra.values[part]
-        q = _times(found.matrices[part], y)
-        total: FloatArray = 0.5 * (y.real * q.real + y.imag * q.imag).sum(axis=(0, 1), dtype=np.float64)
-        return total
+        def part_of(part: slice, one: Precision = one) -> FloatArray:
+            y = _values(spectra, one.block, part)
+            q = _times(one.matrices[part], y)
+            total: FloatArray = 0.5 * (y.real * q.real + y.imag * q.imag).sum(axis=(0, 1), dtype=np.float64)
+            return total
 
-    total: FloatArray = np.sum(_by_chunks(part_of, len(spectra.frequency_yx)), axis=0)
-    return total
+        energy[one.block.tiles] = np.sum(_by_chunks(part_of, len(spectra.frequency_yx)), axis=0)
+    return energy
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -237,22 +264,23 @@ class LeftOut:
     predicted_power: FloatArray
 
 
-def residuals(spectra: TileSpectra, found: Precision) -> LeftOut:
+def residuals(spectra: TileSpectra, found: Sequence[Precision]) -> LeftOut:
     """Predict every view from the others where there is signal, ``y_i - (Q y)_i / Q_ii``."""
-    n = spectra.values.shape[1]
-    own = np.arange(n)
+    sums = np.zeros((3, spectra.values.shape[1]))
+    for one in found:
+        own = np.arange(len(one.block.views))
 
-    def part_of(part: slice) -> FloatArray:
-        y = spectra.values[part]
-        diagonal = found.matrices[part][:, own, own][:, :, None]
-        predicted = y - _times(found.matrices[part], y) / diagonal
-        told = diagonal > 1.0 + 1e-6  # where nothing is predicted, only noise would be added
-        product = (y.real * predicted.real + y.imag * predicted.imag) * told
-        powers = [(one.real**2 + one.imag**2) * told for one in (y, predicted)]
-        return np.stack([one.sum(axis=(0, 2), dtype=np.float64) for one in (product, *powers)])
+        def part_of(part: slice, one: Precision = one, own: NDArray[np.intp] = own) -> FloatArray:
+            y = _values(spectra, one.block, part)
+            diagonal = one.matrices[part][:, own, own][:, :, None]
+            predicted = y - _times(one.matrices[part], y) / diagonal
+            told = diagonal > 1.0 + 1e-6  # where nothing is predicted, only noise would be added
+            product = (y.real * predicted.real + y.imag * predicted.imag) * told
+            powers = [(some.real**2 + some.imag**2) * told for some in (y, predicted)]
+            return np.stack([some.sum(axis=(0, 2), dtype=np.float64) for some in (product, *powers)])
 
-    product, own_power, predicted_power = np.sum(_by_chunks(part_of, len(spectra.frequency_yx)), axis=0)
-    return LeftOut(product, own_power, predicted_power)
+        sums[:, one.block.views] += np.sum(_by_chunks(part_of, len(spectra.frequency_yx)), axis=0)
+    return LeftOut(*sums)
 
 
 def _times(matrices: NDArray[np.float32], values: NDArray[np.complex64]) -> NDArray[np.complex64]:
@@ -266,10 +294,17 @@ def _by_chunks(function: Callable[[slice], Result], count: int) -> list[Result]:
     return map_views(function, [slice(start, start + _CHUNK) for start in range(0, count, _CHUNK)])
 
 
-def log_likelihood(spectra: TileSpectra, seen: Sight, model: SlabModel) -> float:
-    """Log likelihood of the tiles, up to a constant: ``- sum_p y^H Q y - p sum_k log|K|``."""
-    found = precision(spectra, seen, model)
-    return float(-2.0 * energies(spectra, found).sum() - spectra.values.shape[2] * found.log_determinant)
+def log_likelihood(spectra: TileSpectra, seen: Sight, model: SlabModel, blocks: Sequence[Block]) -> float:
+    """Log likelihood of the tiles, per tile and view, over that of views that have nothing in common.
+
+    ``sum (y^H y - y^H K^-1 y - log|K|)``; the first term makes different places of one specimen comparable.
+    """
+    gain, count = 0.0, 0
+    for one in precisions(spectra, seen, model, blocks):
+        own = np.square(np.abs(spectra.values[:, one.block.views[:, None], one.block.tiles])).sum(dtype=np.float64)
+        gain += float(own - 2.0 * energies(spectra, [one]).sum() - len(one.block.tiles) * one.log_determinant)
+        count += one.block.tiles.size * one.block.views.size
+    return gain / max(count, 1)
 
 
 def fit_signal(spectra: TileSpectra, seen: Sight, model: SlabModel) -> SlabModel:
@@ -291,7 +326,9 @@ def fit_signal(spectra: TileSpectra, seen: Sight, model: SlabModel) -> SlabModel
         for i, j, f, c, _, _ in pairs
     ]  # fmt: skip
     top = np.sum([e @ tiles for e, (*_, tiles) in zip(expected, pairs, strict=True)], axis=0)
-    tile_factor = np.clip(top / (sum(float(e @ e) for e in expected) + 1e-9), 0.02, 2.0)
+    shown = spectra.shown.astype(np.float64)
+    bottom = np.sum([float(e @ e) * shown[i] * shown[j] for e, (i, j, *_) in zip(expected, pairs, strict=True)], axis=0)
+    tile_factor = np.clip(top / (bottom + 1e-9), 0.02, 2.0)
     return model.replace(ring_per_angst=ring, signal=signal, view_factor=factor, tile_factor=tile_factor)
 
 
@@ -307,9 +344,12 @@ def _neighbour_pairs(spectra: TileSpectra, seen: Sight) -> list[_Pair]:
         raw = np.maximum(seen.raw_per_angst[:, i], seen.raw_per_angst[:, j])
         coherence = seen.coherence[seen.column, i, j]
         used = (raw < spectra.scale.highest) & (coherence > _LEAST_COHERENCE)
-        first, second = spectra.values[used, i], spectra.values[used, j]
-        product = first.real * second.real + first.imag * second.imag
-        return i, j, raw[used], coherence[used].astype(np.float64), product.mean(axis=1, dtype=np.float64), product
+        both = np.flatnonzero(spectra.shown[i] & spectra.shown[j])
+        first, second = (spectra.values[used][:, view, both] for view in (i, j))
+        product = np.zeros((int(used.sum()), spectra.shown.shape[1]), np.float32)
+        product[:, both] = first.real * second.real + first.imag * second.imag
+        mean = product.sum(axis=1, dtype=np.float64) / max(len(both), 1)
+        return i, j, raw[used], coherence[used].astype(np.float64), mean, product
 
     return map_views(one, [(i, i + step) for step in range(1, _NEIGHBOURS + 1) for i in range(n - step)])
 

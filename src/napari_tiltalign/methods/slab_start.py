@@ -23,10 +23,11 @@ from napari_tiltalign.methods.pair_graph import (
     find_shifts,
     score_orientations,
 )
-from napari_tiltalign.methods.projection import views_from_geometry
+from napari_tiltalign.methods.priors import ViewPriors, default_priors
+from napari_tiltalign.methods.projection import ROTATION, views_from_geometry
 from napari_tiltalign.methods.slab_fit import SlabFit, SlabPose, fit_slab
 from napari_tiltalign.methods.slab_model import SlabModel, fit_signal, log_likelihood, sight
-from napari_tiltalign.methods.slab_tiles import TileScale, tile_spectra
+from napari_tiltalign.methods.slab_tiles import TileScale, blocks_of, tile_spectra
 
 OFFSETS_DEG = np.arange(-20.0, 20.1, 5.0)
 TURNS_DEG = np.arange(-10.0, 10.1, 2.5)
@@ -51,7 +52,7 @@ class Candidate:
     fit
         What the first steps made of it; the thickness of its model is the most likely one.
     likelihood
-        Log likelihood per tile; only comparable between candidates of one series.
+        Log likelihood per tile and view; only comparable between candidates of one series.
     """
 
     fit: SlabFit
@@ -117,6 +118,11 @@ def first_poses(
     ], found
 
 
+def first_priors(pose: SlabPose) -> ViewPriors:
+    """Priors of the views before anything is learned; the axis is free around the one found."""
+    return default_priors(pose.nominal_tilt_deg, float(np.mean(pose.views[:, ROTATION])))
+
+
 def _best_offset(level: Level, geometry: ViewGeometry, thickness_angst: float, offsets: FloatArray) -> float:
     steepest = np.abs(geometry.y_tilt_deg[:, None] + offsets).max(axis=0)
     tried = offsets[steepest < STEEPEST_DEG]
@@ -136,23 +142,24 @@ def try_candidate(
     The thickness stays while views move: in misaligned views a thicker slab explains everything better.
     """
     fit = fit_slab(
-        level, scale, pose, SlabModel.first_guess(thickness_angst, len(pose.views)), steps=_CANDIDATE_STEPS,
-        progress=progress,
+        level, scale, pose, SlabModel.first_guess(thickness_angst, len(pose.views)), first_priors(pose),
+        steps=_CANDIDATE_STEPS, progress=progress,
     )  # fmt: skip
     spectra = tile_spectra(level, scale, fit.pose.views, fit.pose.x_tilt_deg, fit.centres_zyx)
     seen = sight(spectra, fit.pose.views, fit.pose.x_tilt_deg, thickness_angst)
     model = fit_signal(spectra, seen, fit.model)
     few = spectra.thinned(_FREQUENCIES)
     part = len(few.frequency_yx) / len(spectra.frequency_yx)
+    blocks = blocks_of(spectra.shown)
     tried = thickness_angst * _THICKNESS_STEPS
     likelihood = np.array(
         [
             log_likelihood(
-                few, sight(few, fit.pose.views, fit.pose.x_tilt_deg, t), model.replace(thickness_angst=float(t))
+                few, sight(few, fit.pose.views, fit.pose.x_tilt_deg, t), model.replace(thickness_angst=float(t)), blocks
             )
             for t in tried
         ]
-    ) / (part * len(fit.centres_zyx))
+    ) / part
     best = int(np.argmax(likelihood))
     return Candidate(
         dataclasses.replace(fit, model=model.replace(thickness_angst=float(tried[best]))), float(likelihood[best])

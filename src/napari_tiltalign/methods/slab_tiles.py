@@ -17,14 +17,18 @@ from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.images.compute import map_views
 from napari_tiltalign.images.tiles import hann_window
 from napari_tiltalign.methods.flat_series import Level
-from napari_tiltalign.methods.projection import project, view_matrices
+from napari_tiltalign.methods.projection import TILT, project, view_matrices
 
 OVERLAP = 0.5
-LEAST_VIEWS = 0.75
-"""A tile is used if its centre is well inside so many of the views."""
+LEAST_COVERAGE = 0.85
+"""A view shows a tile if it shows this part of the energy of its window."""
+LEAST_PART, LEAST_VIEWS = 0.15, 4
+"""A tile is used if this part of the views, and at least so many, show it."""
+MOST_BLOCKS = 6
+"""Tiles are sorted by the views that show them into so many blocks; a few views are not used for it."""
 
 _MARGIN = 0.25
-"""Well inside: this part of a tile's size from the edge of the view."""
+"""A tile is laid out where its centre is this part of its size inside of views."""
 _LOWEST_CYCLES = 1.5
 """Structures larger than this part of a tile are not used: the window blurs them."""
 
@@ -67,25 +71,33 @@ class TileSpectra:
     frequency_yx
         Shape (k, 2), cycles per Angstrom in the specimen plane; one of each pair of opposite frequencies.
     values
-        Shape (k, n, p), complex64.
+        Shape (k, n, p), complex64; 0 where a view does not show a tile.
+    shown
+        Shape (n, p): which views show a tile.
     scale
         What tiles they are.
     """
 
     frequency_yx: FloatArray
     values: NDArray[np.complex64]
+    shown: NDArray[np.bool_]
     scale: TileScale
 
     def thinned(self, count: int) -> TileSpectra:
         """Return a fixed random choice of so many of the frequencies."""
         chosen = np.sort(np.random.default_rng(0).permutation(len(self.frequency_yx))[:count])
-        return TileSpectra(self.frequency_yx[chosen], np.ascontiguousarray(self.values[chosen]), self.scale)
+        return TileSpectra(
+            self.frequency_yx[chosen], np.ascontiguousarray(self.values[chosen]), self.shown, self.scale
+        )
 
 
 def tile_centres(
     views: FloatArray, x_tilt_deg: float, field_yx_angst: FloatArray, size_angst: float, *, spacing: float = 1 - OVERLAP
 ) -> FloatArray:
-    """Centres of tiles on a square grid that lie inside most views.
+    """Centres of tiles on a square grid that lie inside of enough views.
+
+    Steep views show more of the specimen, and there the slab ties views least, so every place that some views share is
+    worth having.
 
     Parameters
     ----------
@@ -104,16 +116,18 @@ def tile_centres(
         Shape (p, 3), (z, y, x) with z = 0: of four phases of the grid the one that fits most tiles in.
     """
     step = size_angst * spacing
-    reach = int(np.hypot(*field_yx_angst) / 2 / step) + 2
+    stretched = np.hypot(*field_yx_angst) / np.cos(np.deg2rad(min(np.abs(views[:, TILT]).max(), 75.0)))
+    reach = int(stretched / 2 / step) + 2
     index = np.arange(-reach, reach + 1) * step
     limit = field_yx_angst / 2 - size_angst * _MARGIN
+    least = max(LEAST_VIEWS, LEAST_PART * len(views))
     best = np.zeros((0, 3))
     for phase_y in (0.0, 0.5):
         for phase_x in (0.0, 0.5):
             y, x = np.meshgrid(index + phase_y * step, index + phase_x * step, indexing="ij")
             centres = np.column_stack([np.zeros(y.size), y.ravel(), x.ravel()])
             seen = project(views, centres, np.full(len(views), x_tilt_deg))
-            inside = (np.abs(seen) < limit).all(axis=2).mean(axis=0) >= LEAST_VIEWS
+            inside = (np.abs(seen) < limit).all(axis=2).sum(axis=0) >= least
             if inside.sum() > len(best):
                 best = centres[inside]
     return best
@@ -153,7 +167,7 @@ def tile_spectra(
     size, step = scale.samples, scale.size_angst / scale.samples
     tilts = np.full(len(views), x_tilt_deg)
     matrices = view_matrices(views, tilts)[:, :, 1:]
-    tiles, _ = level.tiles(project(views, centres_zyx, tilts), matrices, step, hann_window(size))
+    tiles, coverage = level.tiles(project(views, centres_zyx, tilts), matrices, step, hann_window(size))
     rows, columns, frequency = _band(size, step, scale)
     gain = np.sqrt(np.abs(np.linalg.det(matrices)) * step**2 / np.prod(level.grid.pitch_yx_angst)) / size
 
@@ -162,7 +176,52 @@ def tile_spectra(
         return np.asarray(spectrum.T, dtype=np.complex64)
 
     values = np.stack(map_views(transform, range(len(views))), axis=1)
-    return TileSpectra(frequency, values, scale)
+    shown = coverage >= LEAST_COVERAGE
+    values *= shown
+    return TileSpectra(frequency, values, shown, scale)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Tiles that the same views show.
+
+    Attributes
+    ----------
+    views, tiles
+        Indices.
+    """
+
+    views: NDArray[np.intp]
+    tiles: NDArray[np.intp]
+
+
+def blocks_of(shown: NDArray[np.bool_]) -> list[Block]:
+    """Sort tiles by the views that show them.
+
+    Parameters
+    ----------
+    shown
+        Shape (n, p): which views show a tile.
+
+    Returns
+    -------
+    list of Block
+        At most `MOST_BLOCKS`. Where there are more kinds of tiles, two kinds become one that uses what they share, the
+        two that lose least, again and again; what is left with too few views is not used.
+    """
+    least = max(LEAST_VIEWS, LEAST_PART * len(shown))
+    kinds, kind = np.unique(shown[:, shown.sum(axis=0) >= least], axis=1, return_inverse=True)
+    tiles = np.flatnonzero(shown.sum(axis=0) >= least)
+    found = [(kinds[:, k], tiles[kind.ravel() == k]) for k in range(kinds.shape[1])]
+    while len(found) > MOST_BLOCKS:
+        masks, counts = np.array([mask for mask, _ in found]).astype(int), np.array([len(own) for _, own in found])
+        lost = (masks.sum(axis=1)[:, None] - masks @ masks.T) * counts[:, None]
+        both = (lost + lost.T).astype(float)
+        both[np.tril_indices(len(found))] = np.inf
+        one, other = np.unravel_index(int(np.argmin(both)), both.shape)
+        merged = found[one][0] & found[other][0], np.concatenate([found[one][1], found[other][1]])
+        found = [item for k, item in enumerate(found) if k not in (one, other)] + [merged]
+    return [Block(np.flatnonzero(mask), np.sort(own)) for mask, own in found if mask.sum() >= least]
 
 
 def _band(size: int, step: float, scale: TileScale) -> tuple[NDArray[np.intp], NDArray[np.intp], FloatArray]:
