@@ -41,8 +41,8 @@ LEAST_TILES = 6
 _FINEST_ANGST = 50.0
 _FINEST_PIXELS = 2.5
 _FINEST_PER_FIELD = 100.0
-_TILE_ANGST = 1920.0
-_TILE_PER_FIELD = 0.375
+_TILE_ANGST = 1280.0
+_TILE_PER_FIELD = 0.25
 _SAMPLES_PER_FINEST = 2.5
 _FIRST_COARSER, _SECOND_COARSER = 2.5, 1.6
 _FIRST_LARGER = 4.0 / 3.0
@@ -131,7 +131,7 @@ class SlabMethod:
 def scales(series: TiltSeries) -> tuple[TileScale, TileScale, TileScale]:
     """Tiles and resolution of the three passes, from coarse to fine.
 
-    They follow lengths in the specimen, not pixels: tiles of 192 nm and structures down to 5 nm, unless the field is
+    They follow lengths in the specimen, not pixels: tiles of 128 nm and structures down to 5 nm, unless the field is
     small or the pixels are large.
     """
     pixel = series.pixel_size_angst

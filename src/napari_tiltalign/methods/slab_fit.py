@@ -248,6 +248,10 @@ class _Pass:
         self.centres[:, 0] += np.clip(part * by_height, -HEIGHT_SD_ANGST, HEIGHT_SD_ANGST)
 
     def result(self) -> SlabFit:
+        """Take back a last step that made things worse, and give what was found."""
+        if self.before is not None:
+            self._look()
+            self._better_or_back(self.before)
         if self.level_the_slab:
             self.pose, self.centres = levelled(self.pose, self.centres)
         return SlabFit(

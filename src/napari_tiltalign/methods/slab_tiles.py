@@ -27,6 +27,8 @@ LEAST_PART, LEAST_VIEWS = 0.15, 4
 MOST_BLOCKS = 6
 """Tiles are sorted by the views that show them into so many blocks; a few views are not used for it."""
 
+_RINGS = 6
+_POWER_RANGE = (0.2, 8.0)
 _MARGIN = 0.25
 """A tile is laid out where its centre is this part of its size inside of views."""
 _LOWEST_CYCLES = 1.5
@@ -178,7 +180,32 @@ def tile_spectra(
     values = np.stack(map_views(transform, range(len(views))), axis=1)
     shown = coverage >= LEAST_COVERAGE
     values *= shown
-    return TileSpectra(frequency, values, shown, scale)
+    return TileSpectra(frequency, equally_strong(values, shown, np.linalg.norm(frequency, axis=1)), shown, scale)
+
+
+def equally_strong(
+    values: NDArray[np.complex64], shown: NDArray[np.bool_], frequency: FloatArray
+) -> NDArray[np.complex64]:
+    """Give all tiles the power of a typical one, ring by ring in spatial frequency.
+
+    Some places of a specimen hold much more than others. With the power of the image as a whole, a strong tile would
+    count for more than the model can know: its power is not 1 there.
+
+    Parameters
+    ----------
+    values, shown
+        Shape (k, n, p), and (n, p): which views show a tile.
+    frequency
+        Shape (k,).
+    """
+    power = np.square(np.abs(values)).sum(axis=1, dtype=np.float64) / np.maximum(shown.sum(axis=0), 1)
+    ring = np.minimum((frequency / frequency.max() * _RINGS).astype(int), _RINGS - 1)
+    gain = np.ones(power.shape, np.float32)
+    for k in np.unique(ring):
+        of_tiles = power[ring == k].mean(axis=0)
+        relative = of_tiles / max(float(np.median(of_tiles)), 1e-12)
+        gain[ring == k] = 1.0 / np.sqrt(np.clip(relative, *_POWER_RANGE))
+    return values * gain[:, None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
