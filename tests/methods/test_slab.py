@@ -83,6 +83,20 @@ def test_every_view_is_predicted_by_the_others(aligned_bare):
     assert min(value for value in told if value is not None) > 0.05
 
 
+def test_error_bars_cover_the_errors(bare, aligned_bare):
+    """In units of the error bars the shifts, after the common motion, are off by about 1."""
+    used = aligned_bare.included & bare.truth.included
+    motion = difference(aligned_bare, bare.truth, thickness_angst=BARE.thickness_angst).motion
+    found, true = aligned_bare.geometry.compose(motion).take(used), bare.truth.geometry.take(used)
+    sd = aligned_bare.uncertainty
+    assert np.isfinite(sd.shift_yx_angst[used]).all()
+    assert np.isnan(sd.y_tilt_deg[~aligned_bare.included]).all()
+    pull = (found.shift_yx_angst - true.shift_yx_angst) / sd.shift_yx_angst[used]
+    assert 0.25 < np.sqrt(np.square(pull).mean()) < 2.5
+    pull = (found.y_tilt_deg - true.y_tilt_deg) / sd.y_tilt_deg[used]
+    assert 0.25 < np.sqrt(np.square(pull).mean()) < 2.5
+
+
 def test_views_that_show_nothing_common_are_refused():
     rng = np.random.default_rng(0)
     tilts = tuple(

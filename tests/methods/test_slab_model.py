@@ -13,11 +13,21 @@ from napari_tiltalign.methods.slab_model import (
     evidence,
     fit_signal,
     log_likelihood,
-    precision,
+    precisions,
     residuals,
     sight,
 )
-from napari_tiltalign.methods.slab_tiles import TileScale, TileSpectra, plane_matrices, tile_centres
+from napari_tiltalign.methods.slab_tiles import (
+    LEAST_VIEWS,
+    MOST_BLOCKS,
+    Block,
+    TileScale,
+    TileSpectra,
+    blocks_of,
+    equally_strong,
+    plane_matrices,
+    tile_centres,
+)
 
 TILTS_DEG = np.array([-40.0, -20.0, -5.0, 10.0, 30.0, 50.0])
 SCALE = TileScale(2000.0, 40.0, 100.0)
@@ -39,22 +49,30 @@ def frequencies(count, seed=0):
     return np.column_stack([rng.uniform(-0.006, 0.006, count), rng.uniform(0.0005, 0.006, count)])
 
 
+def spectra_of(frequency, values, scale=SCALE):
+    return TileSpectra(frequency, values.astype(np.complex64), np.ones(values.shape[1:], dtype=bool), scale)
+
+
+def block(tiles):
+    return [Block(np.arange(len(TILTS_DEG)), np.arange(tiles))]
+
+
 def drawn(count, tiles, seed=0, thickness_angst=800.0):
     """Tiles of a random slab as the model has it, and the covariances they were drawn from."""
     frequency = frequencies(count, seed)
-    empty = TileSpectra(frequency, np.zeros((count, len(TILTS_DEG), 0), np.complex64), SCALE)
+    empty = spectra_of(frequency, np.zeros((count, len(TILTS_DEG), 0)))
     seen = sight(empty, views(), 0.0, thickness_angst)
-    covariance = np.linalg.inv(precision(empty, seen, model(thickness_angst)).matrices.astype(float))
+    covariance = np.linalg.inv(precisions(empty, seen, model(thickness_angst), block(0))[0].matrices.astype(float))
     rng = np.random.default_rng(seed + 1)
     white = rng.normal(size=(2, count, len(TILTS_DEG), tiles)) / np.sqrt(2)
     values = np.linalg.cholesky(covariance) @ (white[0] + 1j * white[1])
-    return TileSpectra(frequency, values.astype(np.complex64), SCALE), seen, covariance
+    return spectra_of(frequency, values), seen, covariance
 
 
 def test_coherence_is_that_of_points_at_random_heights():
     """Structure at height z is displaced by z tan(tilt) along x: average its phases over a uniform slab."""
     frequency = frequencies(5)
-    spectra = TileSpectra(frequency, np.zeros((5, len(TILTS_DEG), 0), np.complex64), TileScale(1e6, 40.0, 100.0))
+    spectra = spectra_of(frequency, np.zeros((5, len(TILTS_DEG), 0)), TileScale(1e6, 40.0, 100.0))
     seen = sight(spectra, views(), 0.0, 800.0)
     heights = (np.arange(4000) + 0.5) / 4000 * 800.0 - 400.0
     tangent = np.tan(np.deg2rad(TILTS_DEG))
@@ -72,7 +90,7 @@ def test_slope_is_where_heights_show():
 
 def test_gradient_is_that_of_the_energy():
     spectra, seen, _ = drawn(30, 3)
-    found = precision(spectra, seen, model())
+    found = precisions(spectra, seen, model(), block(spectra.values.shape[2]))
     told = evidence(spectra, found)
     view, step = 2, 0.05
     for axis in (0, 1):
@@ -80,26 +98,26 @@ def test_gradient_is_that_of_the_energy():
         for sign in (1.0, -1.0):
             values = spectra.values.copy()
             values[:, view] *= np.exp(2j * np.pi * spectra.frequency_yx[:, axis] * sign * step)[:, None]
-            change.append(energies(TileSpectra(spectra.frequency_yx, values, SCALE), found))
+            change.append(energies(spectra_of(spectra.frequency_yx, values), found))
         numeric = (change[0] - change[1]) / (2 * step)
         np.testing.assert_allclose(told.gradient_yx[:, view, axis], numeric, rtol=2e-2, atol=1e-4)
 
 
 def test_fisher_information_is_the_mean_curvature():
     spectra, seen, _ = drawn(200, 400, seed=3)
-    found = precision(spectra, seen, model())
+    found = precisions(spectra, seen, model(), block(spectra.values.shape[2]))
     told = evidence(spectra, found)
-    expected = np.einsum("iiaa->i", found.fisher)
+    expected = np.einsum("iiaa->i", found[0].fisher)
     np.testing.assert_allclose(told.curvature.mean(axis=0), expected, rtol=0.03)
     scores = told.gradient_yx[:, 2]
     # half the log density of a complex Gaussian: the variance of its score is half the information
-    np.testing.assert_allclose(scores.T @ scores / len(scores), found.fisher[2, 2] / 2, rtol=0.3, atol=1e-4)
+    np.testing.assert_allclose(scores.T @ scores / len(scores), found[0].fisher[2, 2] / 2, rtol=0.3, atol=1e-4)
 
 
 def test_likelihood_prefers_the_true_thickness():
     spectra, _, _ = drawn(200, 60, seed=5)
     tried = [300.0, 500.0, 800.0, 1200.0]
-    likelihood = [log_likelihood(spectra, sight(spectra, views(), 0.0, t), model(t)) for t in tried]
+    likelihood = [log_likelihood(spectra, sight(spectra, views(), 0.0, t), model(t), block(60)) for t in tried]
     assert tried[int(np.argmax(likelihood))] == 800.0
 
 
@@ -113,7 +131,7 @@ def test_signal_is_found_again():
 
 def test_prediction_leaves_the_view_out():
     spectra, seen, covariance = drawn(50, 20, seed=9)
-    told = residuals(spectra, precision(spectra, seen, model()))
+    told = residuals(spectra, precisions(spectra, seen, model(), block(spectra.values.shape[2])))
     others = np.arange(1, len(TILTS_DEG))
     weights = np.linalg.solve(covariance[:, 1:, 1:], covariance[:, 1:, :1])
     predicted = np.einsum("knp,kno->kp", spectra.values[:, others], weights)
@@ -136,10 +154,44 @@ def test_levelling_changes_nothing_that_images_see():
     assert turned.x_tilt_deg == pytest.approx(0.5 + np.rad2deg(0.02), abs=0.02)
 
 
-def test_tiles_are_well_inside_of_most_views():
+def test_tiles_are_where_enough_views_see_them():
     field = np.array([6000.0, 8000.0])
     centres = tile_centres(views(), 0.0, field, 2000.0)
     seen = project(views(), centres, np.zeros(len(TILTS_DEG)))
-    assert ((np.abs(seen) < field / 2 - 500.0).all(axis=2).mean(axis=0) >= 0.75).all()
+    assert ((np.abs(seen) < field / 2 - 500.0).all(axis=2).sum(axis=0) >= LEAST_VIEWS).all()
     gaps = np.linalg.norm(centres[:, None] - centres[None], axis=2)
     assert gaps[gaps > 0].min() == pytest.approx(1000.0)
+
+
+def test_blocks_hold_tiles_that_the_same_views_show():
+    rng = np.random.default_rng(2)
+    first, last = rng.integers(0, 12, 60), rng.integers(16, 30, 60)
+    index = np.arange(30)[:, None]
+    shown = (index >= first) & (index < last)
+    shown[:, -1] = index[:, 0] < 2
+    blocks = blocks_of(shown)
+    assert len(blocks) <= MOST_BLOCKS
+    tiles = np.concatenate([one.tiles for one in blocks])
+    assert len(np.unique(tiles)) == len(tiles)
+    assert 59 not in tiles
+    for one in blocks:
+        assert shown[np.ix_(one.views, one.tiles)].all()
+    used = sum(one.views.size * one.tiles.size for one in blocks)
+    assert used > 0.7 * shown.sum()
+
+
+def test_a_view_that_a_block_leaves_out_has_no_part_in_it():
+    spectra, seen, _ = drawn(40, 4)
+    part = Block(np.array([0, 1, 3, 4]), np.array([1, 2]))
+    told = evidence(spectra, precisions(spectra, seen, model(), [part]))
+    assert not told.gradient_yx[:, [2, 5]].any()
+    assert not told.energy[[0, 3]].any()
+    assert told.energy[[1, 2]].all()
+
+
+def test_strong_tiles_get_the_power_of_typical_ones():
+    spectra, _, _ = drawn(400, 9, seed=4)
+    factor = np.linspace(0.7, 2.0, 9)
+    even = equally_strong(spectra.values * factor, spectra.shown, np.linalg.norm(spectra.frequency_yx, axis=1))
+    power = np.square(np.abs(even)).mean(axis=(0, 1))
+    assert power / np.median(power) == pytest.approx(np.ones(9), rel=0.1)

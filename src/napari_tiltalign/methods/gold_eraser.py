@@ -7,7 +7,7 @@ from such a plane in a disc beside it: the texture goes on, and nothing in it fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,20 +16,26 @@ from numpy.typing import NDArray
 from napari_tiltalign.errors import TiltAlignError
 from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.images.compute import map_views
+from napari_tiltalign.images.correlate import Peaks
 from napari_tiltalign.images.finite import finite_pixels
 from napari_tiltalign.images.prepare import Image, bin_image
 from napari_tiltalign.methods.base import Progress, silent
 from napari_tiltalign.methods.bead_search import WORKING_DIAMETER_PX
-from napari_tiltalign.methods.beads import BEADLIKE, find_beads
+from napari_tiltalign.methods.beads import BEADLIKE, find_beads, strength_divide
 from napari_tiltalign.model import TiltSeries
 
 LEAST_PER_VIEW = 2
 """Fewer beads per view (median) are taken for something else, and nothing is erased."""
+SMALLEST_DIAMETER_PX = 3.0
+"""Smaller beads cannot be told from noise."""
 DISC = 1.6
 """Diameter of the disc that is replaced, bead diameters."""
 
 _FIRST_LOOK = 5
 _AS_STRONG, _LESS_ROUND = 0.5, 0.4
+_LEAST_STRENGTH, _FULL_STRENGTH_NM = 0.14, 10.0
+"""Gold of 10 nm gives 0.2 to 0.3 in the matched filter per pixel of its diameter, proteins at most 0.09; smaller beads
+take less of the beam."""
 _RING = 1.5
 """Outer diameter of the ring around a disc, disc diameters."""
 _DONOR_DISTANCES = (1.1, 1.6, 2.2)
@@ -64,7 +70,9 @@ class FoundGold:
         return erase_discs(image, found, DISC * self.diameter_px, np.random.default_rng(index))
 
 
-def find_gold(series: TiltSeries, diameter_nm: float, *, bright: bool = False, progress: Progress = silent) -> FoundGold:
+def find_gold(
+    series: TiltSeries, diameter_nm: float, *, bright: bool = False, progress: Progress = silent
+) -> FoundGold:
     """Find what is surely gold in every included image.
 
     A few of the least tilted images are looked at first; where they hold no gold, the others are not read.
@@ -85,29 +93,49 @@ def find_gold(series: TiltSeries, diameter_nm: float, *, bright: bool = False, p
     """
     diameter_px = diameter_nm * 10.0 / series.pixel_size_angst
     factor = max(1, int(diameter_px / WORKING_DIAMETER_PX))
+    least = _LEAST_STRENGTH * min(1.0, diameter_nm / _FULL_STRENGTH_NM) * diameter_px / factor
 
-    def one(index: int) -> FloatArray:
+    def one(index: int) -> Peaks:
         try:
             image, _ = finite_pixels(series.tilts[index].image.load()[0])
         except TiltAlignError:  # whoever reads the series for good says so
-            return np.zeros((0, 2))
-        beads = find_beads(bin_image(image, factor), (diameter_px / factor,), bright=bright).beads
-        sure = beads.similarity > BEADLIKE
-        if sure.any():  # beads that touch others or the edge are less round, and as strong
-            strong = beads.height > _AS_STRONG * np.median(beads.height[sure])
-            sure |= strong & (beads.similarity > _LESS_ROUND)
-        return (beads.position_yx[sure] + 0.5) * factor - 0.5
+            return _NONE
+        found = find_beads(bin_image(image, factor), (diameter_px / factor,), bright=bright).beads
+        found = found.take(found.height > least)
+        return Peaks((found.position_yx + 0.5) * factor - 0.5, found.height, found.similarity)
 
     included = [k for k, tilt in enumerate(series.tilts) if tilt.included]
     flattest = sorted(included, key=lambda k: abs(series.tilts[k].nominal_tilt_deg))[:_FIRST_LOOK]
     found = dict(zip(flattest, map_views(one, flattest), strict=True))
-    if FoundGold(found, diameter_px).per_view >= LEAST_PER_VIEW:
-        rest = [k for k in included if k not in found]
-        done = map_views(one, rest, on_done=lambda n: progress(n / len(included), "finding gold"))
-        gold = FoundGold({**found, **dict(zip(rest, done, strict=True))}, diameter_px)
-        if gold.per_view >= LEAST_PER_VIEW:
-            return gold
-    return FoundGold({}, diameter_px)
+    if np.median([(peaks.similarity > BEADLIKE).sum() for peaks in found.values()]) < LEAST_PER_VIEW:
+        return FoundGold({}, diameter_px)
+    rest = [k for k in included if k not in found]
+    done = map_views(one, rest, on_done=lambda n: progress(n / len(included), "finding gold"))
+    gold = FoundGold(_gold_of({**found, **dict(zip(rest, done, strict=True))}), diameter_px)
+    return gold if gold.per_view >= LEAST_PER_VIEW else FoundGold({}, diameter_px)
+
+
+_NONE = Peaks(np.zeros((0, 2)), np.zeros(0), np.zeros(0))
+
+
+def _gold_of(candidates: Mapping[int, Peaks]) -> dict[int, FloatArray]:
+    """Positions of those candidates that are as strong and as round as gold.
+
+    Where strengths fall into two groups only the upper one is gold; beads that touch others or the edge are less round,
+    and as strong.
+    """
+    heights = np.concatenate([peaks.height for peaks in candidates.values()])
+    similarity = np.concatenate([peaks.similarity for peaks in candidates.values()])
+    divide = strength_divide(heights, least_above=LEAST_PER_VIEW / 2 * len(candidates))
+    sure = heights[(similarity > BEADLIKE) & (heights > divide)]
+    strong = max(divide, _AS_STRONG * float(np.median(sure))) if sure.size else np.inf
+    return {
+        k: peaks.position_yx[
+            ((peaks.similarity > BEADLIKE) & (peaks.height > divide))
+            | ((peaks.similarity > _LESS_ROUND) & (peaks.height > strong))
+        ]
+        for k, peaks in candidates.items()
+    }
 
 
 def erase_discs(image: Image, centres_yx: FloatArray, diameter_px: float, random: np.random.Generator) -> Image:
@@ -156,7 +184,8 @@ def _plane(pixels: Image, clear: NDArray[np.bool_]) -> Image:
     values = pixels[clear].astype(np.float64)
     design = np.column_stack([np.ones(len(values)), y[clear], x[clear]])
     mean, slope_y, slope_x = np.linalg.lstsq(design, values, rcond=None)[0]
-    return (mean + slope_y * y + slope_x * x).astype(np.float32)
+    plane: Image = (mean + slope_y * y + slope_x * x).astype(np.float32)
+    return plane
 
 
 def _texture(
@@ -175,7 +204,8 @@ def _texture(
                 continue
             there = slice(place[0], end[0]), slice(place[1], end[1])
             if not taken[there][disc].any():
-                return image[there] - _plane(image[there], ~taken[there])
+                texture: Image = image[there] - _plane(image[there], ~taken[there])
+                return texture
     window, _ = _window(image.shape, centre, diameter * _RING)
     around = image[window][~taken[window]]
     spread = 1.4826 * float(np.median(np.abs(around - np.median(around)))) if around.size else 0.0

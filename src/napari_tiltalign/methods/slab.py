@@ -23,6 +23,7 @@ from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.images.compute import single_threaded_algebra
 from napari_tiltalign.methods.base import MethodOptions, Progress, silent
 from napari_tiltalign.methods.flat_series import FlatSeries, flat_series, level_of
+from napari_tiltalign.methods.gold_eraser import SMALLEST_DIAMETER_PX, FoundGold, find_gold
 from napari_tiltalign.methods.slab_fit import SlabFit, SlabPose, fit_slab
 from napari_tiltalign.methods.slab_result import SlabRun, alignment_from
 from napari_tiltalign.methods.slab_start import (
@@ -41,8 +42,8 @@ LEAST_TILES = 6
 _FINEST_ANGST = 50.0
 _FINEST_PIXELS = 2.5
 _FINEST_PER_FIELD = 100.0
-_TILE_ANGST = 1280.0
-_TILE_PER_FIELD = 0.25
+_TILE_ANGST = 1920.0
+_TILE_PER_FIELD = 0.375
 _SAMPLES_PER_FINEST = 2.5
 _FIRST_COARSER, _SECOND_COARSER = 2.5, 1.6
 _FIRST_LARGER = 4.0 / 3.0
@@ -72,6 +73,14 @@ class Slab(MethodOptions):
         float,
         Field(ge=-60.0, le=60.0, description="What to add to all tilts, degrees, if the tilt offset is given."),
     ] = 0.0
+    gold: Annotated[
+        Literal["erase", "keep"],
+        Field(description="Whether gold beads are erased first, where there are some; gold is no random slab."),
+    ] = "erase"
+    gold_diameter_nm: Annotated[
+        float,
+        Field(ge=1.0, le=200.0, description="Diameter of gold beads there may be, nm. 30 % off costs little."),
+    ] = 10.0
 
 
 class SlabMethod:
@@ -131,7 +140,7 @@ class SlabMethod:
 def scales(series: TiltSeries) -> tuple[TileScale, TileScale, TileScale]:
     """Tiles and resolution of the three passes, from coarse to fine.
 
-    They follow lengths in the specimen, not pixels: tiles of 128 nm and structures down to 5 nm, unless the field is
+    They follow lengths in the specimen, not pixels: tiles of 192 nm and structures down to 5 nm, unless the field is
     small or the pixels are large.
     """
     pixel = series.pixel_size_angst
@@ -149,10 +158,11 @@ def scales(series: TiltSeries) -> tuple[TileScale, TileScale, TileScale]:
 def _align(series: TiltSeries, options: Slab, start: Alignment | None, progress: Progress) -> Alignment:
     passes = scales(series)
 
-    def reading(fraction: float, message: str) -> None:
-        progress(0.2 * fraction, message)
-
-    flat = flat_series(series, passes[-1].pitch_angst, progress=reading)
+    gold = _gold(series, options, lambda fraction, message: progress(0.1 * fraction, message))
+    flat = flat_series(
+        series, passes[-1].pitch_angst, retouch=gold.erase,
+        progress=lambda fraction, message: progress(0.1 + 0.1 * fraction, message),
+    )  # fmt: skip
     progress(0.2, "finding first shifts")
     guess = options.sample_thickness_nm * 10.0
     given = options.tilt_angle_offset_deg if options.tilt_angle_offset == "given" else 0.0
@@ -170,9 +180,16 @@ def _align(series: TiltSeries, options: Slab, start: Alignment | None, progress:
     best = max(candidates, key=lambda one: one.likelihood)
     fit = _refined(part, passes, best.fit, progress)
     progress(0.97, "judging the result")
-    result = alignment_from(SlabRun(series, options, flat, tied, candidates, fit))
+    result = alignment_from(SlabRun(series, options, flat, tied, candidates, fit, gold.per_view))
     progress(1.0, "done")
     return result
+
+
+def _gold(series: TiltSeries, options: Slab, progress: Progress) -> FoundGold:
+    diameter_px = options.gold_diameter_nm * 10.0 / series.pixel_size_angst
+    if options.gold == "keep" or diameter_px < SMALLEST_DIAMETER_PX:  # beads smaller than that are not seen
+        return FoundGold({}, diameter_px)
+    return find_gold(series, options.gold_diameter_nm, progress=progress)
 
 
 def _check_tied(series: TiltSeries, count: int) -> None:
@@ -211,7 +228,9 @@ def _refined(part: FlatSeries, passes: tuple[TileScale, ...], fit: SlabFit, prog
         steps = _FIRST_STEPS if k == 0 else _STEPS
         begun = 0.6 + 0.37 * np.array([0.0, 0.15, 0.5, 1.0])[k : k + 2]
         done = _Counter(progress, begun, steps)
-        fit = fit_slab(level_of(part, scale.pitch_angst), scale, fit.pose, fit.model, fit.priors, steps=steps, progress=done)
+        fit = fit_slab(
+            level_of(part, scale.pitch_angst), scale, fit.pose, fit.model, fit.priors, steps=steps, progress=done
+        )
     return fit
 
 

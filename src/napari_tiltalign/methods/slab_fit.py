@@ -110,8 +110,9 @@ class SlabFit:
         The tiles at the start of the last step, and the precisions used.
     hessian
         Of the last step without damping, over 5 parameters of every view and then the heights.
-    scores
-        Shape (p, 5 n): gradient of every tile's part of the energy by the view parameters in the last step.
+    scores, height_scores
+        Shapes (p, 5 n) and (p,): gradient of every tile's part of the energy by the view parameters, and by its height,
+        in the last step.
     moved_angst
         How far the views moved in the last step, rms over tiles and views in the specimen plane.
     steps
@@ -126,6 +127,7 @@ class SlabFit:
     found: list[Precision]
     hessian: FloatArray
     scores: FloatArray
+    height_scores: FloatArray
     moved_angst: float
     steps: int
 
@@ -210,7 +212,9 @@ class _Pass:
         if self.before is not None and not self._better_or_back(self.before):
             return False
         told = evidence(self.spectra, self.found)
-        energy = self.trust * float(told.energy @ self.weights.weight) + prior_energy(self.pose, self.centres, self.priors)
+        energy = self.trust * float(told.energy @ self.weights.weight) + prior_energy(
+            self.pose, self.centres, self.priors
+        )
         self.before = (energy, self.pose, self.centres)
         self._move(told)
         self.steps += 1
@@ -234,7 +238,7 @@ class _Pass:
 
     def _move(self, told: Evidence) -> None:
         system = _System.of(self.pose, self.centres, self.priors, told, self.found, self.weights, self.trust)
-        self.hessian, self.scores = system.hessian, system.scores
+        self.hessian, self.scores, self.height_scores = system.hessian, system.scores, system.height_scores
         step = system.solved(self.damping)
         size = self.pose.views.size
         by_view, by_height = step[:size].reshape(self.pose.views.shape), step[size:]
@@ -255,8 +259,8 @@ class _Pass:
         if self.level_the_slab:
             self.pose, self.centres = levelled(self.pose, self.centres)
         return SlabFit(
-            self.pose, self.centres, self.model, self.priors, self.spectra, self.found, self.hessian, self.scores, self.moved_angst,
-            self.steps,
+            self.pose, self.centres, self.model, self.priors, self.spectra, self.found, self.hessian, self.scores,
+            self.height_scores, self.moved_angst, self.steps,
         )  # fmt: skip
 
 
@@ -292,8 +296,8 @@ class _System:
         Shape (n, p, 2, 5): derivative of displacements in the specimen plane by the view parameters.
     slope
         Shape (n, 2): derivative by heights.
-    scores
-        Shape (p, 5 n): every tile's part of the gradient by the view parameters.
+    scores, height_scores
+        Shapes (p, 5 n) and (p,): every tile's part of the gradient by the view parameters, and by its height.
     """
 
     hessian: FloatArray
@@ -301,6 +305,7 @@ class _System:
     by_view: FloatArray
     slope: FloatArray
     scores: FloatArray
+    height_scores: FloatArray
 
     @classmethod
     def of(
@@ -333,7 +338,8 @@ class _System:
         hessian = trust * np.block([[views.reshape(size, size), corner.T], [corner, np.diag(heights)]])
         gradient = trust * np.concatenate([scores.sum(axis=0), by_height])
         prior_hessian, prior_gradient = _prior_terms(pose, centres, priors)
-        return cls(hessian + prior_hessian, gradient + prior_gradient, by_view, slope, trust * scores)
+        return cls(hessian + prior_hessian, gradient + prior_gradient, by_view, slope, trust * scores,
+                   trust * by_height)  # fmt: skip
 
     def solved(self, damping: float) -> FloatArray:
         scale = 1.0 / np.sqrt(np.diag(self.hessian))

@@ -16,13 +16,16 @@ from napari_tiltalign.methods.flat_series import FlatSeries
 from napari_tiltalign.methods.projection import (
     LOG_MAGNIFICATION,
     N_VIEW_PARAMETERS,
+    ROTATION,
+    SHIFT_Y,
     TILT,
     geometry_from_views,
 )
 from napari_tiltalign.methods.slab_fit import SlabFit
-from napari_tiltalign.methods.slab_quality import prediction
+from napari_tiltalign.methods.slab_quality import prediction, view_sd
 from napari_tiltalign.methods.slab_start import Candidate
 from napari_tiltalign.model import Alignment, Flag, Provenance, TiltSeries
+from napari_tiltalign.model.alignment import Uncertainty
 from napari_tiltalign.model.interpolation import interpolate_geometry
 
 _FAR_FROM_NOMINAL_DEG = 5.0
@@ -48,6 +51,8 @@ class SlabRun:
         What was tried first.
     fit
         The last pass.
+    gold_per_view
+        Gold beads per view that were erased, median.
     """
 
     series: TiltSeries
@@ -56,6 +61,7 @@ class SlabRun:
     views: NDArray[np.intp]
     candidates: Sequence[Candidate]
     fit: SlabFit
+    gold_per_view: float
 
     @property
     def fitted(self) -> NDArray[np.intp]:
@@ -81,6 +87,7 @@ def alignment_from(run: SlabRun) -> Alignment:
         included=included,
         reasons=reasons,
         unit_magnification_geometry=_in_series(run, without_magnification(run.fit, views)),
+        uncertainty=_uncertainty(run),
         statistics={
             "views_aligned": float(len(run.views)),
             "thickness_nm": run.fit.model.thickness_angst / 10.0,
@@ -104,6 +111,17 @@ def _in_series(run: SlabRun, views: FloatArray) -> ViewGeometry:
     known[run.fitted] = True
     geometry = geometry_from_views(every, np.full(n, run.fit.pose.x_tilt_deg), 1.0)
     return interpolate_geometry(geometry, known, run.series.nominal_tilt_deg)
+
+
+def _uncertainty(run: SlabRun) -> Uncertainty:
+    sd = np.full((len(run.series.tilts), N_VIEW_PARAMETERS), np.nan)
+    sd[run.fitted] = view_sd(run.fit)
+    return Uncertainty(
+        y_tilt_deg=sd[:, TILT],
+        z_rot_deg=sd[:, ROTATION],
+        shift_yx_angst=sd[:, SHIFT_Y:],
+        magnification=sd[:, LOG_MAGNIFICATION],
+    )
 
 
 def without_magnification(fit: SlabFit, views: FloatArray) -> FloatArray:
@@ -135,10 +153,11 @@ def _details(run: SlabRun, told: FloatArray) -> dict[str, Any]:
             {
                 "tilt_offset_deg": round(one.fit.pose.tilt_offset_deg, 3),
                 "thickness_nm": round(one.fit.model.thickness_angst / 10.0, 2),
-                "log_likelihood_per_tile": round(one.likelihood, 1),
+                "log_likelihood": round(one.likelihood, 3),
             }
             for one in run.candidates
         ],
+        "gold_per_view": run.gold_per_view,
         "last_move_nm": round(fit.moved_angst / 10.0, 4),
     }
 

@@ -152,14 +152,20 @@ def try_candidate(
     part = len(few.frequency_yx) / len(spectra.frequency_yx)
     blocks = blocks_of(spectra.shown)
     tried = thickness_angst * _THICKNESS_STEPS
-    likelihood = np.array(
-        [
-            log_likelihood(
-                few, sight(few, fit.pose.views, fit.pose.x_tilt_deg, t), model.replace(thickness_angst=float(t)), blocks
-            )
-            for t in tried
-        ]
-    ) / part
+    likelihood = (
+        np.array(
+            [
+                log_likelihood(
+                    few,
+                    sight(few, fit.pose.views, fit.pose.x_tilt_deg, t),
+                    model.replace(thickness_angst=float(t)),
+                    blocks,
+                )
+                for t in tried
+            ]
+        )
+        / part
+    )
     best = int(np.argmax(likelihood))
     return Candidate(
         dataclasses.replace(fit, model=model.replace(thickness_angst=float(tried[best]))), float(likelihood[best])

@@ -88,9 +88,7 @@ class TileSpectra:
     def thinned(self, count: int) -> TileSpectra:
         """Return a fixed random choice of so many of the frequencies."""
         chosen = np.sort(np.random.default_rng(0).permutation(len(self.frequency_yx))[:count])
-        return TileSpectra(
-            self.frequency_yx[chosen], np.ascontiguousarray(self.values[chosen]), self.shown, self.scale
-        )
+        return TileSpectra(self.frequency_yx[chosen], np.ascontiguousarray(self.values[chosen]), self.shown, self.scale)
 
 
 def tile_centres(
