@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from napari_tiltalign.methods.projection import project
-from napari_tiltalign.methods.slab_fit import SlabPose, levelled
 from napari_tiltalign.methods.slab_model import (
     SlabModel,
     energies,
@@ -17,6 +16,7 @@ from napari_tiltalign.methods.slab_model import (
     residuals,
     sight,
 )
+from napari_tiltalign.methods.slab_pose import SlabPose, levelled
 from napari_tiltalign.methods.slab_tiles import (
     LEAST_VIEWS,
     MOST_BLOCKS,

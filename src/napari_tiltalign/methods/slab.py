@@ -24,7 +24,8 @@ from napari_tiltalign.images.compute import single_threaded_algebra
 from napari_tiltalign.methods.base import MethodOptions, Progress, silent
 from napari_tiltalign.methods.flat_series import FlatSeries, flat_series, level_of
 from napari_tiltalign.methods.gold_eraser import SMALLEST_DIAMETER_PX, FoundGold, find_gold
-from napari_tiltalign.methods.slab_fit import SlabFit, SlabPose, fit_slab
+from napari_tiltalign.methods.slab_fit import SlabFit, fit_slab
+from napari_tiltalign.methods.slab_pose import SlabPose
 from napari_tiltalign.methods.slab_result import SlabRun, alignment_from
 from napari_tiltalign.methods.slab_start import (
     THICKNESS_FACTORS,
