@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from napari_tiltalign.errors import TiltAlignError
     from napari_tiltalign.external.aretomo_options import AreTomo
     from napari_tiltalign.external.imod_options import ImodFiducial, ImodPatchTracking
+    from napari_tiltalign.methods.auto import Auto
     from napari_tiltalign.methods.fiducial import Fiducial
     from napari_tiltalign.methods.patch_tracking import PatchTracking
     from napari_tiltalign.methods.projection_matching import ProjectionMatching
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Alignment",
     "AreTomo",
+    "Auto",
     "Comparison",
     "Dataset",
     "Fiducial",
@@ -56,6 +58,7 @@ _HOME = {
     "Comparison": "quality.comparing",
     "Dataset": "model",
     "AreTomo": "external.aretomo_options",
+    "Auto": "methods.auto",
     "Fiducial": "methods.fiducial",
     "ImodFiducial": "external.imod_options",
     "ImodPatchTracking": "external.imod_options",

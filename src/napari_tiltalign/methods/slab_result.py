@@ -31,6 +31,10 @@ from napari_tiltalign.model.interpolation import interpolate_geometry
 _FAR_FROM_NOMINAL_DEG = 5.0
 _HAND_IN_DOUBT_DEG = 20.0
 _WHOLE = 0.95
+_TELLING = 0.3
+"""A tile with a smaller part of the typical signal tells nothing."""
+_LEAST_TELLING, _LEAST_TELLING_PART = 8, 0.4
+_LARGEST_TILT_SD_DEG = 0.7
 _NOT_SETTLED = 0.02
 """Movement in the last step above which a fit has not converged, parts of the finest structure."""
 
@@ -172,6 +176,17 @@ def _included(run: SlabRun) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
     return included, tuple(reasons)
 
 
+def why_no_slab(fit: SlabFit) -> str:
+    """Return what speaks against the specimen being a slab; empty if nothing does."""
+    telling = int((fit.model.tile_factor > _TELLING).sum())
+    wander = float(np.std(fit.pose.views[:, TILT] - fit.pose.nominal_tilt_deg))
+    if telling < max(_LEAST_TELLING, _LEAST_TELLING_PART * len(fit.model.tile_factor)):
+        return f"only {telling} of {len(fit.model.tile_factor)} places in it go together in neighbouring views"
+    if wander > _LARGEST_TILT_SD_DEG:
+        return f"the tilts would be off by {wander:.1f} deg (standard deviation)"
+    return ""
+
+
 def _flags(run: SlabRun, alignment: Alignment) -> tuple[Flag, ...]:
     flags: list[Flag] = []
     series = run.series
@@ -196,6 +211,8 @@ def _flags(run: SlabRun, alignment: Alignment) -> tuple[Flag, ...]:
     if run.flat.filled_pixels:
         total = sum(run.flat.filled_pixels.values())
         flags.append(Flag("nan_pixels_filled", f"{total} pixels", tuple(run.flat.filled_pixels)))
+    if words := why_no_slab(run.fit):
+        flags.append(Flag("no_slab", words))
     turn = float(wrap_deg(alignment.axis_deg - series.nominal_axis_deg))
     if abs(turn) > _FAR_FROM_NOMINAL_DEG:
         flags.append(

@@ -38,6 +38,8 @@ FLAG_MEANINGS: dict[str, str] = {
     "suspect_tracks": "Some tracks fit much worse than the others: wrong or touching features, or no features at all.",
     "score_without_peak": "A quantity was looked for where its score has no peak; the best value tried is at the end.",
     "high_residual": "The residual is much larger than the measuring error; the specimen may have deformed.",
+    "no_slab": "The specimen does not behave like a slab; the geometry may be wrong, and other methods suit it better.",
+    "method_chosen": "The method was chosen by looking at the series; the text says which and why.",
     "local_motion": "A model of local specimen motion lowers the cross-validated error and is stored.",
     "program_complained": "An external program reported an error, but left a complete result.",
     "binned_for_memory": "The images were binned to fit into the memory, as was asked for (--too-large bin).",
