@@ -31,9 +31,9 @@ from napari_tiltalign.model.interpolation import interpolate_geometry
 _FAR_FROM_NOMINAL_DEG = 5.0
 _HAND_IN_DOUBT_DEG = 20.0
 _WHOLE = 0.95
-_TELLING = 0.3
+_TELLING = 0.15
 """A tile with a smaller part of the typical signal tells nothing."""
-_LEAST_TELLING, _LEAST_TELLING_PART = 8, 0.4
+_LEAST_TELLING, _LEAST_TELLING_PART = 8, 0.6
 _LARGEST_TILT_SD_DEG = 0.7
 _NOT_SETTLED = 0.02
 """Movement in the last step above which a fit has not converged, parts of the finest structure."""
