@@ -129,10 +129,13 @@ def compare(
 
     Examples
     --------
-    >>> from napari_tiltalign import Fiducial, align, compare, read, read_alignment
-    >>> series = read("tilt_series.star")["TS_01"]  # doctest: +SKIP
-    >>> ours, theirs = align(series, Fiducial()), read_alignment("TS_01.aln", series)  # doctest: +SKIP
-    >>> print(compare(series, {"ours": ours, "AreTomo": theirs}).reason)  # doctest: +SKIP
+    >>> from napari_tiltalign import compare, read, read_alignment
+    >>> series = read("tilt_series.star")["TS_01"]
+    >>> good = read_alignment("truth/TS_01.json", series)
+    >>> shaken_angst = good.geometry.shift_yx_angst + np.random.default_rng(0).normal(0.0, 20.0, (len(series), 2))
+    >>> shaken = good.replace(geometry=good.geometry.replace(shift_yx_angst=shaken_angst))
+    >>> compare(series, {"shaken": shaken, "good": good}).best
+    'good'
     """
     if not alignments:
         raise BadInput(f"{series.name}: there is no alignment to judge")
