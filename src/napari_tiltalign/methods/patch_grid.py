@@ -9,11 +9,11 @@ from napari_tiltalign.geometry import FloatArray, ViewGeometry
 WINDOW = 2.0
 """Full width of the window of a patch over the size of the patch: it fades out smoothly and is half as high there."""
 
-_MARGIN = 0.25
+_MARGIN = 0.32
 """How far inside a view the middle of a patch must lie, parts of its window; the rest of the energy is small."""
 
-_LEAST_SHARE = 0.75
-"""A patch is used if so many of the views show it."""
+_LEAST_SHARE = 0.3
+"""A patch is used if so many of the views show it: at high tilt they show more of the specimen."""
 
 
 def patch_grid(

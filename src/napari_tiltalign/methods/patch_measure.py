@@ -15,8 +15,11 @@ from napari_tiltalign.methods.flat_series import Level
 from napari_tiltalign.methods.pair_graph import stretch_matrices
 from napari_tiltalign.methods.patch_coherence import PairFilters, Spectra, filtered
 
-LEAST_COVERAGE = 0.7
-"""A view counts for a patch if it shows so much of the energy of its window."""
+LEAST_COVERAGE = 0.95
+"""A view counts for a patch if it shows so much of the energy of its window.
+
+Where the edge cuts a window, more of the specimen above than below the middle is lost, or less, which displaces what is
+left."""
 
 WINDOW_NOISE_BANDWIDTH = 2.25
 """Neighbouring frequencies of a Hann window are not independent: so many tell as much as one (1.5 per axis, Harris

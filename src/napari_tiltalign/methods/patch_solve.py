@@ -30,6 +30,8 @@ _LEAST_NOISE = 0.05
 _MATCHING_ROUNDS = 4
 _KNOWN = 1e-6
 """Modes of a patch with less information than this part of the best known one count as open."""
+_TRACKED = 1e-3
+"""The same for tracks: below, a link between two parts of a patch's views is too weak to say how they lie."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -179,7 +181,7 @@ def _tracks(linear: LinearPatches, errors: PatchErrors, step: FloatArray) -> tup
     left = linear.left(step)
     wander = _wander(linear, errors, left)[0] @ errors.modes.T
     left = left - np.einsum("pxy,py->px", linear.information, wander)
-    sure = linear.values > _KNOWN * linear.values[:, -1:]
+    sure = linear.values > _TRACKED * linear.values[:, -1:]
     inverse = np.where(sure, 1.0 / np.where(sure, linear.values, 1.0), 0.0)
     apart = np.einsum("pxm,pm->px", linear.modes, inverse * np.einsum("pxm,px->pm", linear.modes, left))
     # what neighbouring views tell of a place, not the whole chain: that is in the wander
