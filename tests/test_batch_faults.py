@@ -227,6 +227,18 @@ def test_row_71_a_host_on_which_two_series_died_gets_no_more(
     ]  # fmt: skip
 
 
+def test_row_68_workers_that_dask_has_given_up_are_started_again() -> None:
+    def nanny(status: str) -> Any:
+        return types.SimpleNamespace(status=types.SimpleNamespace(name=status))
+
+    asked: list[int] = []
+    workers = {0: nanny("closed"), 1: nanny("running"), 2: nanny("failed"), 3: nanny("starting")}
+    cluster: Any = types.SimpleNamespace(workers=workers, scale=asked.append)
+    Crew(FakeClient(), 4, True, cluster).heal()  # type: ignore[arg-type]
+    assert (list(workers), asked) == ([1, 3], [4])
+    Crew(FakeClient(), 4, False).heal()  # type: ignore[arg-type]  # workers of others are their affair
+
+
 def test_row_73_a_new_version_does_it_again_and_says_why(
     nudge: NudgeMethod, star: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
