@@ -329,3 +329,30 @@ def test_simulate(tmp_path: Path, capsys: Capture) -> None:
     assert main(["simulate", str(folder), *SMALL]) == 1
     assert "--overwrite" in capsys.readouterr().err
     assert main(["simulate", str(folder), "--overwrite", *SMALL]) == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["align", "nudge", "tilt_series.star"], "--output is needed, with a value"),
+        (["align", "nudge", "tilt_series.star", "--output"], "--output is needed, with a value"),
+        (["simulate"], "DIR is missing"),
+        (["convert", "here.aln"], "OUT is missing"),
+        (["algn"], 'Did you mean "align"?'),
+    ],
+)
+def test_wrong_usage_says_what_is_needed(nudge: NudgeMethod, capsys: Capture, command: list[str], said: str) -> None:
+    assert main(command) == 1
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert shown.splitlines()[-1].startswith("See napari-tiltalign ")
+
+
+def test_a_folder_of_relion_in_the_place_of_its_table(star: Path, capsys: Capture) -> None:
+    assert main(["check", str(star.parent)]) == 1
+    assert "it holds tilt_series.star: give such a file" in capsys.readouterr().err
+
+
+def test_an_alignment_that_is_not_there(tmp_path: Path, capsys: Capture) -> None:
+    assert main(["convert", str(tmp_path / "nothing"), str(tmp_path / "out.json")]) == 1
+    assert "nothing does not exist" in capsys.readouterr().err

@@ -14,12 +14,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter
 
 from napari_tiltalign.cli.exit_codes import EXPECTED, ExitCode, exit_code_of
 from napari_tiltalign.errors import Cancelled
 
 HELP = """Align tilt series of cryo-electron tomography.
+
+First steps: "demo" shows that everything works, on simulated data. Then, with data of your own: check INPUT,
+align METHOD INPUT --output DIR, judge INPUT DIR. Every command has --help.
 
 Exit codes: 0 all good, 1 wrong usage, 2 some series failed, 3 all failed, 4 stopped, 5 environment (disk, permissions,
 missing program).
@@ -140,6 +143,9 @@ def _usage_problem(error: CycloptsError) -> str:
     from napari_tiltalign.cli.options import explain
 
     error.verbose = False
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        name = error.argument.names[0]
+        return f"{name} is needed, with a value" if name.startswith("-") else f"{name} is missing"
     return explain(error) or str(error)
 
 

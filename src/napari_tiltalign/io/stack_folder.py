@@ -66,7 +66,11 @@ def read_stack_folder(
     """
     stacks = find_stacks(path)
     if not stacks:
-        raise BadInput(f"{path} holds no stack (.mrc, .st, ...) with a file of angles beside it (.rawtlt, .tlt, .mdoc)")
+        tables = ", ".join(file.name for file in sorted(Path(path).glob("*.star")))
+        hint = f"; it holds {tables}: give such a file for series of RELION" if tables else ""
+        raise BadInput(
+            f"{path} holds no stack (.mrc, .st, ...) with a file of angles beside it (.rawtlt, .tlt, .mdoc){hint}"
+        )
     series: list[TiltSeries] = []
     failed: dict[str, str] = {}
     for name, stack in stacks.items():
