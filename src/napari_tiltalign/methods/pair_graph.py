@@ -97,7 +97,12 @@ class FoundShifts:
 
 def coarse_level(series: FlatSeries) -> Level:
     """Return the series at the resolution that first shifts need."""
-    return level_of(series, float(series.field_yx_angst.max()) / SAMPLES)
+    return level_of(series, coarse_pitch_angst(series.field_yx_angst))
+
+
+def coarse_pitch_angst(field_yx_angst: FloatArray) -> float:
+    """Distance of samples that first shifts need, Angstrom."""
+    return float(np.max(field_yx_angst)) / SAMPLES
 
 
 def find_shifts(

@@ -24,6 +24,7 @@ from napari_tiltalign.images.compute import single_threaded_algebra
 from napari_tiltalign.methods.base import MethodOptions, Progress, silent
 from napari_tiltalign.methods.flat_series import FlatSeries, flat_series, level_of
 from napari_tiltalign.methods.gold_eraser import SMALLEST_DIAMETER_PX, FoundGold, find_gold
+from napari_tiltalign.methods.pair_graph import coarse_pitch_angst
 from napari_tiltalign.methods.slab_fit import SlabFit, fit_slab
 from napari_tiltalign.methods.slab_pose import SlabPose
 from napari_tiltalign.methods.slab_result import SlabRun, alignment_from
@@ -160,21 +161,25 @@ def _align(series: TiltSeries, options: Slab, start: Alignment | None, progress:
     passes = scales(series)
 
     gold = _gold(series, options, lambda fraction, message: progress(0.1 * fraction, message))
-    flat = flat_series(
-        series, passes[-1].pitch_angst, retouch=gold.erase,
-        progress=lambda fraction, message: progress(0.1 + 0.1 * fraction, message),
-    )  # fmt: skip
+
+    def reading(fraction: float, message: str) -> None:
+        progress(0.1 + 0.1 * fraction, message)
+
+    flat = flat_series(series, passes[-1].pitch_angst, retouch=gold.erase, progress=reading)
+    # gold is no random slab, but nothing shows shifts and the axis better
+    with_gold = flat_series(series, coarse_pitch_angst(flat.field_yx_angst)) if gold.per_view else flat
+    usable = flat.usable & with_gold.usable
     progress(0.2, "finding first shifts")
     guess = options.sample_thickness_nm * 10.0
     given = options.tilt_angle_offset_deg if options.tilt_angle_offset == "given" else 0.0
     poses, found = first_poses(
-        usable_part(flat, flat.usable),
+        usable_part(with_gold, usable),
         series.nominal_axis_deg if start is None else start.axis_deg,
         guess,
         offset_deg=given,
         search_offset=options.tilt_angle_offset != "given",
     )
-    tied = np.flatnonzero(flat.usable)[found.tied]
+    tied = np.flatnonzero(usable)[found.tied]
     _check_tied(series, len(tied))
     part = usable_part(flat, np.isin(np.arange(len(flat)), tied))
     candidates = _tried(part, passes[0], [(pose, guess) for pose in poses], progress)
