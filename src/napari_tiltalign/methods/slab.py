@@ -25,6 +25,7 @@ from napari_tiltalign.methods.base import MethodOptions, Progress, silent
 from napari_tiltalign.methods.flat_series import FlatSeries, flat_series, level_of
 from napari_tiltalign.methods.gold_eraser import SMALLEST_DIAMETER_PX, FoundGold, find_gold
 from napari_tiltalign.methods.pair_graph import coarse_pitch_angst
+from napari_tiltalign.methods.projection import ROTATION
 from napari_tiltalign.methods.slab_fit import SlabFit, fit_slab
 from napari_tiltalign.methods.slab_pose import SlabPose
 from napari_tiltalign.methods.slab_result import SlabRun, alignment_from
@@ -50,6 +51,10 @@ _SAMPLES_PER_FINEST = 2.5
 _FIRST_COARSER, _SECOND_COARSER = 2.5, 1.6
 _FIRST_LARGER = 4.0 / 3.0
 _FIRST_STEPS, _STEPS = 6, 7
+_ROUNDS = (5, 3, 1)
+"""How often a pass is run at most,"""
+_SETTLED_AXIS_DEG = 0.2
+"""and how little it must turn the axis to be the last."""
 
 
 class Slab(MethodOptions):
@@ -230,14 +235,22 @@ def _tried(
 
 
 def _refined(part: FlatSeries, passes: tuple[TileScale, ...], fit: SlabFit, progress: Progress) -> SlabFit:
-    for k, scale in enumerate(passes):
+    """Fit from coarse to fine; a pass that still turns the axis is repeated: steps are short where little is known."""
+    for k, (scale, rounds) in enumerate(zip(passes, _ROUNDS, strict=True)):
+        level = level_of(part, scale.pitch_angst)
         steps = _FIRST_STEPS if k == 0 else _STEPS
         begun = 0.6 + 0.37 * np.array([0.0, 0.15, 0.5, 1.0])[k : k + 2]
         done = _Counter(progress, begun, steps)
-        fit = fit_slab(
-            level_of(part, scale.pitch_angst), scale, fit.pose, fit.model, fit.priors, steps=steps, progress=done
-        )
+        for _ in range(rounds):
+            before = _axis_deg(fit)
+            fit = fit_slab(level, scale, fit.pose, fit.model, fit.priors, steps=steps, progress=done)
+            if abs(_axis_deg(fit) - before) < _SETTLED_AXIS_DEG:
+                break
     return fit
+
+
+def _axis_deg(fit: SlabFit) -> float:
+    return float(np.mean(fit.pose.views[:, ROTATION]))
 
 
 class _Counter:

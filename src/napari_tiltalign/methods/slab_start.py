@@ -36,6 +36,8 @@ STEEPEST_DEG = 80.0
 """Tilt offsets that would turn a view beyond this are not tried."""
 SMALL_OFFSET_DEG = 3.0
 """With a smaller offset the reported tilts are no candidate of their own."""
+SMALL_TURN_DEG = 2.0
+"""Where the axis found is closer to the reported one, that is no candidate of its own."""
 THICKNESS_FACTORS = (1 / 3, 2 / 3, 4 / 3)
 """Thicknesses to start from, parts of the guess."""
 
@@ -90,7 +92,7 @@ def first_poses(
     Returns
     -------
     poses, found
-        One or two candidates, the preferred one first, over the views that are tied; and the shifts behind the first.
+        One to three candidates, the preferred one first, over the views that are tied; and the shifts behind the first.
     """
     level = coarse_level(flat)
     nominal = ViewGeometry.nominal(flat.nominal_tilt_deg + offset_deg, axis_deg)
@@ -112,6 +114,9 @@ def first_poses(
     if abs(offset) >= SMALL_OFFSET_DEG:
         as_reported = geometry.replace(y_tilt_deg=nominal.y_tilt_deg)
         poses.append((find_shifts(level, as_reported, thickness_angst, rounds=1).geometry, 0.0))
+    if abs(float(np.mean(geometry.z_rot_deg)) - axis_deg) >= SMALL_TURN_DEG:
+        as_reported = geometry.replace(z_rot_deg=np.full(len(geometry), axis_deg))
+        poses.append((find_shifts(level, as_reported, thickness_angst, rounds=1).geometry, offset))
     tied = found.tied
     nominal_tilt = flat.nominal_tilt_deg[tied]
     return [
