@@ -195,3 +195,12 @@ def test_strong_tiles_get_the_power_of_typical_ones():
     even = equally_strong(spectra.values * factor, spectra.shown, np.linalg.norm(spectra.frequency_yx, axis=1))
     power = np.square(np.abs(even)).mean(axis=(0, 1))
     assert power / np.median(power) == pytest.approx(np.ones(9), rel=0.1)
+
+
+def test_a_line_that_puts_all_into_few_frequencies_counts_no_more_than_others():
+    spectra, _, _ = drawn(400, 9, seed=6)
+    values = spectra.values.copy()
+    values[40:45, :, 3] *= 4.0
+    even = equally_strong(values, spectra.shown, np.linalg.norm(spectra.frequency_yx, axis=1))
+    power = np.square(np.abs(even)).mean(axis=1)
+    assert power[40:45, 3] == pytest.approx(np.ones(5), rel=0.2)

@@ -29,6 +29,7 @@ MOST_BLOCKS = 6
 
 _RINGS = 6
 _POWER_RANGE = (0.2, 8.0)
+_OWN_POWER_RANGE = (0.2, 20.0)
 _MARGIN = 0.25
 """A tile is laid out where its centre is this part of its size inside of views."""
 _LOWEST_CYCLES = 1.5
@@ -184,10 +185,12 @@ def tile_spectra(
 def equally_strong(
     values: NDArray[np.complex64], shown: NDArray[np.bool_], frequency: FloatArray
 ) -> NDArray[np.complex64]:
-    """Give all tiles the power of a typical one, ring by ring in spatial frequency.
+    """Give all tiles, and all frequencies of a tile, the power of a typical one.
 
-    Some places of a specimen hold much more than others. With the power of the image as a whole, a strong tile would
-    count for more than the model can know: its power is not 1 there.
+    Some places of a specimen hold much more than others, and edges and membranes put it into few frequencies. In a
+    random slab the power is 1 everywhere, so what is strong would count for more than the model can know, and a few
+    lines would decide the tilt axis. The scale of each is estimated over the views that show it and divided out, which
+    is what a likelihood with heavy tails would do (an elliptical distribution, Tyler 1987).
 
     Parameters
     ----------
@@ -203,6 +206,8 @@ def equally_strong(
         of_tiles = power[ring == k].mean(axis=0)
         relative = of_tiles / max(float(np.median(of_tiles)), 1e-12)
         gain[ring == k] = 1.0 / np.sqrt(np.clip(relative, *_POWER_RANGE))
+    own = power * gain**2
+    gain /= np.sqrt(np.clip(own, *_OWN_POWER_RANGE)).astype(np.float32)
     return values * gain[:, None]
 
 
