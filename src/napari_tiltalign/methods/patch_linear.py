@@ -116,7 +116,10 @@ class LinearPatches:
         measured = problem.displacements
         strength = np.clip(measured.strength, *_STRENGTHS)
         information = measured.information().reshape(p, 2 * n, 2 * n) * strength[:, None, None]
+        # without the views that do not show a patch the weights of the others are not quite right, and may cancel
         values, modes = np.linalg.eigh(information)
+        values = np.maximum(values, 0.0)
+        information = (modes * values[:, None, :]) @ modes.transpose(0, 2, 1)
         prior, prior_pull = _priors(problem)
         return cls(
             measured.pull_yx.reshape(p, 2 * n), information, values, modes,

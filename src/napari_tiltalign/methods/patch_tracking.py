@@ -151,8 +151,7 @@ def _align(
     progress(0.25, "correlating views")
     begin, geometry = _begin(series, flat, options, start)
     progress(0.4, "following large patches")
-    candidates = [_coarse(flat, state, options, series.name) for state in begin.states]
-    best = max(candidates, key=lambda tracked: tracked.likelihood).state
+    best = _best_start(flat, begin, options, series.name)
     progress(0.6, "following patches")
     fine = Scale(
         level_of(flat, fine_pitch), window, options.patch_size_nm * 10.0 * (1 - options.patch_overlap_percent / 100.0),
@@ -208,6 +207,20 @@ def _begin(
         return given_state(flat, geometry, flat.usable, thickness), geometry
     except MethodFailed as error:
         raise MethodFailed(f"{series.name}: {error}") from error
+
+
+def _best_start(flat: FlatSeries, begin: Start, options: PatchTracking, name: str) -> PatchState:
+    """The likeliest of the starts after large patches were followed; one of them may fail."""
+    found: list[Tracked] = []
+    failures: list[MethodFailed] = []
+    for state in begin.states:
+        try:
+            found.append(_coarse(flat, state, options, name))
+        except MethodFailed as error:
+            failures.append(error)
+    if not found:
+        raise failures[0]
+    return max(found, key=lambda tracked: tracked.likelihood).state
 
 
 def _coarse(flat: FlatSeries, state: PatchState, options: PatchTracking, name: str) -> Tracked:
