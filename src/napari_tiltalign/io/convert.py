@@ -81,7 +81,7 @@ def read_alignment(
         return _read_star_alignment(where, series)
     if suffix == ".aln":
         return read_aretomo(where, series or bare_series_of_aln(where, pixel_size_angst, image_shape_yx))
-    if not where.exists():
+    if not suffix and not where.exists():  # meant as a folder
         raise BadInput(f"{where} does not exist; give a file that holds an alignment, or a folder of results")
     raise BadInput(f"{where} has no suffix of an alignment ({', '.join(READABLE)})")
 
