@@ -60,3 +60,20 @@ def test_people_get_sentences(project: Path, sample: SimulatedSeries, tmp_path: 
 def test_what_is_no_alignment_is_wrong_usage(project: Path, capsys):
     assert main(["judge", str(project), str(project.parent / "nothing.txt")]) == 1
     assert "suffix" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("algorithm", ["wbp", "sirt"])
+def test_a_small_tomogram_is_written(project: Path, sample: SimulatedSeries, tmp_path: Path, algorithm: str):
+    import mrcfile
+
+    from napari_tiltalign import read
+
+    series = read(project).series[0]
+    where = tmp_path / "TS_1.json"
+    write_alignment(where, sample.truth.replace(tilt_ids=series.tilt_ids, tracks=None), series)
+    arguments = ["--no-beads", "--preview", str(tmp_path / "seen"), "--preview-algorithm", algorithm]
+    assert main(["judge", str(project), str(where), *arguments]) == 0
+    with mrcfile.open(tmp_path / "seen" / "TS_1.mrc") as volume:
+        assert volume.data.ndim == 3
+        assert volume.data.std() > 0
+        assert volume.voxel_size.x == pytest.approx(14.0, rel=0.01)

@@ -11,6 +11,7 @@ from qtpy.QtCore import Qt
 
 from napari_tiltalign.model import Flag
 from napari_tiltalign.ui.attach import session_of
+from napari_tiltalign.ui.candidate_table import COLUMNS
 from napari_tiltalign.ui.commands import AddAlignment, ExcludeViews, UseAlignment
 from napari_tiltalign.ui.comparison import Comparison, How
 from napari_tiltalign.ui.inspect_widget import InspectWidget
@@ -167,3 +168,16 @@ def test_what_is_compared_is_chosen_and_offered(aligned):
     assert aligned.session.shows_aligned
     aligned.session.compare(Comparison())
     assert box.what_box.currentText() == "nothing"
+
+
+def test_alignments_are_judged_in_the_table(aligned, qtbot):
+    box = aligned.candidates
+    score = [heading for heading, _ in COLUMNS].index("Score")
+    assert [item.text(score) for item in box._items()] == ["", ""]
+    box._items()[0].setCheckState(0, Qt.CheckState.Checked)
+    box.judge_button.click()
+    qtbot.waitUntil(lambda: not box._running.is_busy, timeout=120_000)
+    told = [item.text(score) for item in box._items()]
+    assert all(text.split()[1] in ("good", "fair", "poor") for text in told)
+    assert "Judged" in box._items()[1].toolTip(0)
+    assert aligned.session.judged.scores_of(aligned.session.alignment) is not None

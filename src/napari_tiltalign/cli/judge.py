@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_format
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter, validators
 
@@ -14,6 +14,7 @@ from napari_tiltalign.cli.inputs import InputOptions
 from napari_tiltalign.errors import TiltAlignError
 
 if TYPE_CHECKING:
+    from napari_tiltalign.model import Alignment, TiltSeries
     from napari_tiltalign.quality.scores import Scores
 
 _SWITCH = Parameter(negative="", show_default=False)
@@ -29,6 +30,9 @@ def judge(
     views: Annotated[bool, _SWITCH] = False,
     no_beads: Annotated[bool, _SWITCH] = False,
     height_nm: Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1e5))] = 0.0,
+    preview: Annotated[Path | None, Parameter(show_default=False)] = None,
+    preview_algorithm: Literal["wbp", "sirt"] = "wbp",
+    preview_level: bool = True,
     overrides: InputOptions | None = None,
 ) -> int:
     """Score an alignment without aligning again.
@@ -53,6 +57,12 @@ def judge(
     height_nm
         Height of the reconstruction, nm; 0 takes 0.4 of the shorter side of the field. It must hold the specimen, and
         be the same for alignments to be compared.
+    preview
+        Folder for a small tomogram of each series (NAME.mrc), to look at; made if need be.
+    preview_algorithm
+        How it is reconstructed: wbp, weighted back-projection, or sirt, which is smoother and takes longer.
+    preview_level
+        Whether the specimen is turned level in it.
     overrides
         What to use instead of what the input says.
     """
@@ -65,19 +75,34 @@ def judge(
     done = 0
     for series in dataset:
         try:
-            scores = judged(
-                series, read_alignment(alignment, series), use_beads=not no_beads, height_nm=height_nm
-            )  # fmt: skip
+            found = read_alignment(alignment, series)
+            scores = judged(series, found, use_beads=not no_beads, height_nm=height_nm)
         except TiltAlignError as error:
             if len(dataset) + len(dataset.failed) == 1:
                 raise
             failed.append(str(error))
             continue
+        if preview is not None:
+            _write_preview(preview, series, found, algorithm=preview_algorithm, level=preview_level)
         done += 1
         print(json_format.dumps(scores.to_dict()) if json else "\n".join(score_lines(scores, every_view=views)))
     for problem in failed:
         print(f"not judged: {problem}", file=sys.stderr)
     return exit_code_for(done, len(failed)) if done or failed else ExitCode.ALL_FAILED
+
+
+def _write_preview(
+    folder: Path, series: TiltSeries, alignment: Alignment, *, algorithm: Literal["wbp", "sirt"], level: bool
+) -> None:
+    from napari_tiltalign.io.files import safe_name
+    from napari_tiltalign.io.volume import write_volume
+    from napari_tiltalign.quality.preview import preview
+
+    tomogram = preview(series, alignment, algorithm=algorithm, level=level)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{safe_name(series.name)}.mrc"
+    write_volume(path, tomogram.volume, tomogram.grid.voxel_angst)
+    print(f"{path}: {tomogram.algorithm}, {'level' if tomogram.levelled else 'as aligned'}", file=sys.stderr)
 
 
 def score_lines(scores: Scores, *, every_view: bool = False) -> list[str]:

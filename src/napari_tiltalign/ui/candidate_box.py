@@ -67,6 +67,7 @@ class CandidateBox(QWidget):
         self.list.itemChanged.connect(self._on_tick)
         self.use_button.clicked.connect(self._use)
         self.tomogram_button.clicked.connect(self._make_tomograms)
+        self.judge_button.clicked.connect(self._judge)
         self.cancel_button.clicked.connect(self._running.cancel)
         self.what_box.activated.connect(self._compare)
         self.how_box.activated.connect(self._compare)
@@ -77,6 +78,9 @@ class CandidateBox(QWidget):
         self.list = _candidate_list()
         self.use_button = _button("Use this one", "Show, edit and save the alignment selected here (can be undone)")
         self.tomogram_button = _button("Tomograms", "Make a small tomogram of the alignment in use and of those ticked")
+        self.judge_button = _button(
+            "Judge", "Score the alignment in use and those ticked by evidence that does not depend on the method"
+        )
         self.cancel_button = _button("Cancel", "Stop; what is done already is kept")
         self.progress = QProgressBar()
         self.progress.setMaximum(1000)
@@ -86,7 +90,7 @@ class CandidateBox(QWidget):
         self.how_box.addItems([How.BLINK.value, How.OVERLAY.value])
         top, below = QHBoxLayout(), QHBoxLayout()
         top.addWidget(QLabel("Alignments"), 1)
-        for widget in (self.tomogram_button, self.use_button):
+        for widget in (self.judge_button, self.tomogram_button, self.use_button):
             top.addWidget(widget)
         below.addWidget(QLabel("Compare with"))
         below.addWidget(self.what_box, 1)
@@ -119,7 +123,7 @@ class CandidateBox(QWidget):
         ticked = {item.data(0, _NAME) for item in self._items() if item.checkState(0) == Qt.CheckState.Checked}
         self.list.blockSignals(True)
         self.list.clear()
-        for row in candidate_rows(self._session.work):
+        for row in candidate_rows(self._session.work, self._session.judged):
             item = QTreeWidgetItem()
             item.setData(0, _NAME, row.name)
             item.setCheckState(0, Qt.CheckState.Checked if row.name in ticked else Qt.CheckState.Unchecked)
@@ -133,7 +137,7 @@ class CandidateBox(QWidget):
     def update_rows(self) -> None:
         """Write what is known of the alignments now."""
         self.list.blockSignals(True)
-        for item, row in zip(self._items(), candidate_rows(self._session.work), strict=False):
+        for item, row in zip(self._items(), candidate_rows(self._session.work, self._session.judged), strict=False):
             font = item.font(0)
             font.setBold(row.in_use)
             for column, text in enumerate(row.cells):
@@ -152,7 +156,8 @@ class CandidateBox(QWidget):
     def _update_buttons(self, *_: Any) -> None:
         item, idle = self.list.currentItem(), not self._running.is_busy
         self.use_button.setEnabled(item is not None and item.data(0, _NAME) != self._session.work.current)
-        self.tomogram_button.setEnabled(idle and self._session.alignment is not None)
+        for button in (self.tomogram_button, self.judge_button):
+            button.setEnabled(idle and self._session.alignment is not None)
 
     def _use(self, *_: Any) -> None:
         item = self.list.currentItem()
@@ -191,6 +196,15 @@ class CandidateBox(QWidget):
         wanted = {work.current: work.alignment, **self.ticked()}
         missing = {name: found for name, found in wanted.items() if judged.tomogram_of(found) is None}
         self._run(f"{series.name}: tomograms", series, missing, _tomogram, judged.keep_tomogram)
+
+    def _judge(self) -> None:
+        """Judge the alignments that were not judged yet."""
+        series, work, judged = self._session.series, self._session.work, self._session.judged
+        if series is None or work.alignment is None:
+            return
+        wanted = {work.current: work.alignment, **self.ticked()}
+        missing = {name: found for name, found in wanted.items() if judged.scores_of(found) is None}
+        self._run(f"{series.name}: judging", series, missing, _judging(), judged.keep_scores)
 
     def _run(
         self, title: str, series: TiltSeries, asked: Mapping[str, Alignment], judge: Judge, keep: Callable[..., None]
@@ -244,6 +258,20 @@ def _tomogram(series: TiltSeries, alignment: Alignment, progress: Progress) -> A
     from napari_tiltalign.quality.preview import preview  # heavy, and not needed to show the widget
 
     return preview(series, alignment, size_px=TOMOGRAM_SIZE_PX, progress=progress)
+
+
+def _judging() -> Judge:
+    """Return a function that judges alignments of one series; the images are prepared once, for the first."""
+    prepared: list[Any] = []
+
+    def judge(series: TiltSeries, alignment: Alignment, progress: Progress) -> Any:
+        from napari_tiltalign.quality import scores  # heavy, and not needed to show the widget
+
+        if not prepared:
+            prepared.append(scores.Judge(series, progress=lambda f, text: progress(0.4 * f, text)))
+        return prepared[0](alignment, progress=lambda f, text: progress(0.4 + 0.6 * f, text))
+
+    return judge
 
 
 def _button(text: str, tooltip: str) -> QPushButton:

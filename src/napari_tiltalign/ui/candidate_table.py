@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from napari_tiltalign.model import Alignment
+from napari_tiltalign.ui.judged import Judged
 from napari_tiltalign.ui.summary import flag_text
 from napari_tiltalign.ui.work import Work
 
@@ -16,6 +17,10 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("Tracks", "Beads or patches it rests on"),
     ("Axis °", "Tilt axis, degrees: median over the views"),
     ("Flags", "Warnings; hold the mouse over them to read them"),
+    (
+        "Score",
+        "How good it is by evidence that does not depend on the method, and its grade; higher is better. Press Judge",
+    ),
 )
 """Headings and what they mean."""
 
@@ -30,11 +35,12 @@ class CandidateRow:
     warnings: str
 
 
-def candidate_rows(work: Work) -> list[CandidateRow]:
-    """Rows of all alignments, in the order they were made."""
+def candidate_rows(work: Work, judged: Judged) -> list[CandidateRow]:
+    """Rows of all alignments, in the order they were made, with what was found out about them."""
     rows = []
     for name, candidate in work.candidates.items():
         alignment, in_use = candidate.alignment, name == work.current
+        scores = judged.scores_of(alignment)
         warnings = [flag_text(flag) for flag in alignment.flags]
         if candidate.problem:
             warnings.insert(0, candidate.problem)
@@ -46,7 +52,10 @@ def candidate_rows(work: Work) -> list[CandidateRow]:
             str(alignment.tracks.n_tracks) if alignment.tracks else "",
             f"{alignment.axis_deg:.2f}",
             str(len(warnings)) if warnings else "",
+            "" if scores is None else f"{scores.score:.1f} {scores.grade}",
         )
+        if scores is not None:
+            warnings.insert(0, f"Judged {scores.grade}: {'; '.join(scores.reasons)}")
         rows.append(CandidateRow(name, in_use, cells, "\n".join(warnings)))
     return rows
 

@@ -9,11 +9,13 @@ from psygnal import Signal
 
 from napari_tiltalign.model import Alignment
 from napari_tiltalign.quality.preview import Preview
+from napari_tiltalign.quality.scores import Scores
 
 T = TypeVar("T")
 
 _TOMOGRAMS_KEPT = 4
 """A tomogram takes some 50 MB."""
+_SCORES_KEPT = 64
 
 
 class Kept(OrderedDict[int, tuple[Alignment, Any]]):
@@ -49,6 +51,7 @@ class Judged:
 
     def __init__(self) -> None:
         self._tomograms = Kept(_TOMOGRAMS_KEPT)
+        self._scores = Kept(_SCORES_KEPT)
 
     def tomogram_of(self, alignment: Alignment | None) -> Preview | None:
         """Small tomogram of an alignment; None if there is none."""
@@ -60,7 +63,18 @@ class Judged:
         self._tomograms.keep(alignment, tomogram)
         self.changed.emit()
 
+    def scores_of(self, alignment: Alignment | None) -> Scores | None:
+        """How good an alignment is; None if it was not judged."""
+        found: Scores | None = self._scores.of(alignment)
+        return found
+
+    def keep_scores(self, alignment: Alignment, scores: Scores) -> None:
+        """Remember how good an alignment is."""
+        self._scores.keep(alignment, scores)
+        self.changed.emit()
+
     def forget(self) -> None:
         """Forget everything."""
         self._tomograms.clear()
+        self._scores.clear()
         self.changed.emit()

@@ -1,0 +1,54 @@
+"""The widget Check: it looks at the series that is shown and leads to what is odd."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from napari.components import ViewerModel
+
+from napari_tiltalign.model import ArrayImage, Dataset
+from napari_tiltalign.ui.attach import session_of
+from napari_tiltalign.ui.check_widget import CheckWidget
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def widget(qtbot, series) -> CheckWidget:
+    """The widget on a viewer without a window, with a series of which one image is there twice."""
+    tilts = list(series.tilts)
+    tilts[5] = replace(tilts[5], image=ArrayImage(tilts[2].image.read().copy()))
+    viewer = ViewerModel()
+    widget = CheckWidget(viewer)
+    widget.viewer = viewer
+    qtbot.addWidget(widget)
+    assert "Open a dataset" in widget.summary.text()
+    session_of(viewer).open(Dataset((series.replace(tilts=tuple(tilts)), series.replace(name="TS_2"))))
+    qtbot.waitUntil(lambda: not widget.is_busy, timeout=60_000)
+    return widget
+
+
+def texts(widget: CheckWidget) -> list[str]:
+    return [widget.list.topLevelItem(row).text(0) for row in range(widget.list.topLevelItemCount())]
+
+
+def test_what_is_odd_is_listed_when_a_dataset_is_opened(widget):
+    assert "TS_1: 1 problem" in widget.summary.text()
+    assert texts(widget)[0].startswith("✖ the same image twice")
+
+
+def test_a_finding_leads_to_its_view_and_says_what_to_do(widget, series):
+    widget.list.setCurrentItem(widget.list.topLevelItem(0))
+    assert session_of(widget.viewer).view == series.tilt_ids[2]
+    assert "exclude the other" in widget.to_do.text()
+
+
+def test_every_series_is_checked_once(widget, qtbot):
+    session = session_of(widget.viewer)
+    session.show("TS_2")
+    qtbot.waitUntil(lambda: not widget.is_busy, timeout=60_000)
+    assert not any("same image" in text for text in texts(widget))
+    session.show("TS_1")
+    assert not widget.is_busy  # known already
+    assert texts(widget)[0].startswith("✖ the same image twice")
