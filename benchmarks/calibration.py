@@ -1,0 +1,81 @@
+"""Are the error bars right? The part of true values that lie within one standard deviation; 68 % is right.
+
+    python -m benchmarks.calibration [METHOD ...] [--scenarios easy sparse] [--seeds 101 202 303] [--size-px 384]
+
+An alignment is brought into the frame of the truth first; tilts and magnifications hold against their mean over the
+views, because their common part is a turn and a size of the specimen that no image can tell.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+from napari_tiltalign import Alignment, align, difference
+from napari_tiltalign.errors import TiltAlignError
+from napari_tiltalign.geometry import FloatArray, wrap_deg
+from napari_tiltalign.methods.base import method
+from napari_tiltalign.simulation import SCENARIOS, SimulatedSeries, simulate
+
+KINDS = ("rotation", "tilt", "magnification", "shift")
+
+
+def errors_over_sd(alignment: Alignment, sample: SimulatedSeries) -> dict[str, FloatArray]:
+    """Errors of all views over their standard deviations, by kind; without values that were not estimated."""
+    sd = alignment.uncertainty
+    if sd is None:
+        return {kind: np.zeros(0) for kind in KINDS}
+    motion = difference(alignment, sample.truth, thickness_angst=sample.options.thickness_angst).motion
+    found, true = alignment.geometry.compose(motion), sample.truth.geometry
+    used = alignment.included & sample.truth.included
+    tilt = (found.y_tilt_deg - true.y_tilt_deg)[used]
+    size = np.log(found.magnification / true.magnification)[used]
+    errors = {
+        "rotation": wrap_deg(found.z_rot_deg - true.z_rot_deg)[used] / sd.z_rot_deg[used],
+        "tilt": (tilt - tilt.mean()) / sd.y_tilt_deg[used],
+        "magnification": (size - size.mean()) / sd.magnification[used],
+        "shift": ((found.shift_yx_angst - true.shift_yx_angst)[used] / sd.shift_yx_angst[used]).ravel(),
+    }
+    return {kind: values[np.isfinite(values)] for kind, values in errors.items()}
+
+
+def within(values: FloatArray) -> str:
+    """Percent of errors within one standard deviation, and their root mean square over it."""
+    if not values.size:
+        return "not estimated"
+    return f"{100.0 * (np.abs(values) < 1.0).mean():3.0f} % (rms {np.sqrt((values**2).mean()):.2f})"
+
+
+def main() -> None:
+    """Align all and print the percentages."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("methods", nargs="*", default=["fiducial"])
+    parser.add_argument("--scenarios", nargs="+", default=["easy", "sparse", "low-dose"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[101, 202, 303])
+    parser.add_argument("--size-px", type=int, default=384)
+    asked = parser.parse_args()
+    for name in asked.methods:
+        everything: dict[str, list[FloatArray]] = {kind: [] for kind in KINDS}
+        for scenario in asked.scenarios:
+            for seed in asked.seeds:
+                size = {"image_rows_px": asked.size_px, "image_columns_px": asked.size_px}
+                sample = simulate(SCENARIOS[scenario].replace(seed=seed, **size))
+                try:
+                    alignment = align(sample.series, method(name).Options())
+                except TiltAlignError as error:
+                    print(f"{name} {scenario} {seed}: {error}", flush=True)
+                    continue
+                found = errors_over_sd(alignment, sample)
+                told = "  ".join(f"{kind} {within(values)}" for kind, values in found.items())
+                print(f"{name} {scenario} {seed}: {told}", flush=True)
+                for kind, values in found.items():
+                    everything[kind].append(values)
+        told = "  ".join(
+            f"{kind} {within(np.concatenate(values or [np.zeros(0)]))}" for kind, values in everything.items()
+        )
+        print(f"ALL {name}: {told}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
