@@ -16,8 +16,8 @@ Grade = Literal["good", "fair", "poor"]
 GOOD_BEADS, FAIR_BEADS = 0.002, 0.005
 """Bead residuals up to these parts of the field are good, and fair: 1 and 2.6 px in images of 512 px."""
 
-GOOD_OFFSET, FAIR_OFFSET = 0.004, 0.010
-"""The same for displacements against the neighbours, which have an error of their own and see only a part."""
+GOOD_OFFSET, FAIR_OFFSET = 0.002, 0.005
+"""The same for displacements against the neighbours: 0.2 px for perfect alignments, blind to shared errors."""
 
 FAIR_CORRELATION = 0.03
 """Below this correlation, views beyond the gap predict next to nothing."""
@@ -78,8 +78,8 @@ def _by_images(parts: Mapping[str, float], beads: BeadWitness | None, field_px: 
     elif math.isfinite(offset):
         text = f"views lie {offset:.1f} px (typically) from where their neighbours predict them"
         grade = _limited(offset / field_px, GOOD_OFFSET, FAIR_OFFSET)
-        if beads is not None and beads.followed and grade == "poor":
-            grade = "fair"  # beads know better
+        if beads is not None and beads.followed:
+            grade = "good"  # beads know better: this is for information
         found.append((grade, text))
     correlation = parts["gap_correlation"]
     if beads is None and not correlation > FAIR_CORRELATION:
