@@ -43,6 +43,7 @@ class BatchTask(Task):
         What to do with results that are in it.
     """
 
+    talk = (*Task.talk, "landed", "running", "noticed")
     landed = Signal(object, object)
     running = Signal(object)
     noticed = Signal(str)

@@ -240,6 +240,7 @@ class CandidateBox(QWidget):
 class JudgeTask(Task):
     """Judges alignments of a series; `found` tells the alignment and what came out, on the GUI thread."""
 
+    talk = (*Task.talk, "found")
     found = Signal(object, object)
 
     def __init__(self, title: str, series: TiltSeries, asked: Mapping[str, Alignment], judge: Judge) -> None:

@@ -132,7 +132,7 @@ class CheckWidget(QWidget):
 
     def _check(self, series: TiltSeries) -> None:
         if self._running.task is not None:  # of another series, which is not shown any more
-            self._running.task.blockSignals(True)
+            self._running.task.silence()
             self._running.cancel()
         self.summary.setText(f"{series.name}: looking at its images ...")
         self.progress.setVisible(True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from contextlib import suppress
+from typing import Any, ClassVar, TypeVar
 
 from napari.qt.threading import create_worker
 from napari.utils import cancelable_progress
@@ -31,6 +32,8 @@ class Task(QObject):
         What is being done, for napari's activity dock; empty for work too short to be shown there.
     """
 
+    talk: ClassVar[tuple[str, ...]] = ("progressed",)
+    """Names of the signals that are emitted while it runs."""
     progressed = Signal(float, str)
     done = Signal(object)
     failed = Signal(object)
@@ -47,7 +50,8 @@ class Task(QObject):
         self._ended_in_bar = False
         self._result: Any = None
         self._error: Exception | None = None
-        self._worker = create_worker(self._work, _start_thread=False)
+        self._errand = _Errand(self)
+        self._worker = create_worker(self._errand, _start_thread=False)
         self._worker.finished.connect(self._on_finished)
         self.progressed.connect(self._on_progress)
 
@@ -61,7 +65,15 @@ class Task(QObject):
         """Ask the function to stop; it does when it next reports progress."""
         self._worker.quit()
 
-    def _work(self) -> None:
+    def silence(self) -> None:
+        """Let nobody hear of it any more, not even what is on its way already."""
+        self.blockSignals(True)
+        for name in self.talk:
+            with suppress(TypeError):  # nobody listens to it
+                getattr(self, name).disconnect()
+
+    def work(self) -> None:
+        """Run the function; called in the worker's thread."""
         try:
             self._result = self._function(self._progress)
         except Exception as error:  # whatever it is, it belongs on the GUI thread
@@ -103,11 +115,23 @@ class Task(QObject):
         else:
             self.failed.emit(self._error)
         self.finished.emit()
+        self._errand.task = None
 
     def _close_bar(self) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+class _Errand:
+    """What napari runs. It remembers that as long as its window lives, but not the task and all that listens to it."""
+
+    def __init__(self, task: Task) -> None:
+        self.task: Task | None = task
+
+    def __call__(self) -> None:
+        if self.task is not None:
+            self.task.work()
 
 
 class Running:
@@ -134,8 +158,9 @@ class Running:
         # where widget and this are collected as garbage together, the attributes may be gone before the widget is
         task = getattr(self, "task", None)
         if task is not None:
-            task.blockSignals(True)
             task.cancel()
+            task.silence()
+            self.task = None
 
 
 def in_thread(work: Callable[[], T], done: Callable[[T], None], failed: Callable[[Exception], None]) -> None:

@@ -106,7 +106,7 @@ class ViewSurvey(QObject):
         """Stop looking, and let nobody hear of it."""
         for task in (self._reading, self._judging):
             if task is not None:
-                task.blockSignals(True)
+                task.silence()
                 task.cancel()
         self._reading = self._judging = None
         self._judge_again = False
