@@ -26,6 +26,8 @@ _CLEAR = 3.0
 """The axis is clear if the scores follow a wave whose amplitude is this many times the misfit,"""
 _LEAST_AMPLITUDE = 0.002
 """and no less than this."""
+_SURE = 2.5
+"""Standard errors."""
 _STEEPEST_DEG = 35.0
 _LEAST_EXPLAINED = 0.8
 _LEAST_FALL = 0.01
@@ -48,6 +50,9 @@ class AxisCheck:
         The nominal one.
     clear
         Whether the best one stands out.
+    gain, gain_sd
+        How much more neighbouring views correlate with the best axis than with the nominal one: mean over the pairs,
+        and its standard error.
     """
 
     axes_deg: FloatArray
@@ -55,6 +60,13 @@ class AxisCheck:
     best_deg: float
     nominal_deg: float
     clear: bool
+    gain: float
+    gain_sd: float
+
+    @property
+    def contradicts(self) -> bool:
+        """Whether the best axis is surely better than the nominal one: edges of the specimen can move the best one."""
+        return self.clear and self.gain > _SURE * self.gain_sd
 
     @property
     def off_deg(self) -> float:
@@ -94,10 +106,13 @@ def check_axis(contrasts: list[Image | None], tilt_deg: FloatArray, nominal_deg:
     if len(pairs) < _LEAST_PAIRS:
         return None
     axes = nominal_deg + np.arange(0.0, 180.0, STEP_DEG)
-    scores = np.array([np.mean(neighbour_correlations(contrasts, tilt_deg, float(axis), pairs)) for axis in axes])
+    by_pair = np.array([neighbour_correlations(contrasts, tilt_deg, float(axis), pairs) for axis in axes])
+    scores = by_pair.mean(axis=1)
     best_deg, amplitude, left = _wave(axes, scores)
     clear = amplitude > max(_CLEAR * left, _LEAST_AMPLITUDE)
-    return AxisCheck(axes, scores, best_deg, nominal_deg, clear)
+    gains = np.asarray(neighbour_correlations(contrasts, tilt_deg, best_deg, pairs)) - by_pair[0]
+    gain_sd = float(gains.std(ddof=1) / np.sqrt(len(pairs)))
+    return AxisCheck(axes, scores, best_deg, nominal_deg, clear, float(gains.mean()), gain_sd)
 
 
 def _wave(axes_deg: FloatArray, scores: FloatArray) -> tuple[float, float, float]:

@@ -258,7 +258,7 @@ def _about_axis(series: TiltSeries, axis: AxisCheck | None) -> Iterator[Finding]
     if axis is None or not axis.clear:
         what = "the images do not tell the tilt axis: neighbouring views at high tilts are not alike enough"
         yield Finding("note", "axis_unclear", what, (series.name,), "Make sure that the nominal axis is right.")
-    elif given and abs(axis.off_deg) > AXIS_OFF_DEG:
+    elif given and abs(axis.off_deg) > AXIS_OFF_DEG and axis.contradicts:
         ninety = " (that is 90° off: rows and columns, or x and y, may be exchanged)" if abs(axis.off_deg) > 75 else ""
         what = (
             f"the images speak for a tilt axis of {axis.best_deg:.0f}° and not {axis.nominal_deg:.0f}°{ninety}: "
