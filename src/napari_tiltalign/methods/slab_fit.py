@@ -30,7 +30,6 @@ from napari_tiltalign.methods.slab_model import (
 from napari_tiltalign.methods.slab_pose import (
     HEIGHT_SD_ANGST,
     SlabPose,
-    learned_priors,
     levelled,
     prior_energy,
     prior_terms,
@@ -56,8 +55,6 @@ _LARGEST_STEP = 0.3
 """Parts of the finest structure that most tiles may move in a step."""
 _REFIT_AGAIN = 1
 """The step before which the second moments are estimated a second time."""
-_LEARNS = (3, 5)
-"""The steps after which the priors of the views are learned anew."""
 _SETTLED = 0.004
 """A pass ends when the views move less than this part of the finest structure."""
 _HOPELESS_DAMPING = 50.0
@@ -73,7 +70,8 @@ class SlabFit:
     pose, centres_zyx
         Geometry, and centres (p, 3) of the tiles, Angstrom.
     model, priors
-        The model, and the priors of the views, learned from this pass.
+        The model, and the priors of the views. These are not learned: that ran away where little but noise is left once
+        gold is erased.
     spectra, found
         The tiles at the start of the last step, and the precisions used.
     hessian
@@ -186,8 +184,6 @@ class _Pass:
         self.before = (energy, self.pose, self.centres)
         self._move(told)
         self.steps += 1
-        if number in _LEARNS:
-            self.priors, self.before = learned_priors(self.pose, _inverse(self.hessian), self.priors), None
         if self.level_the_slab and (number <= _REFIT_AGAIN or (number % 2 and number < of - 2)):
             self.pose, self.centres = levelled(self.pose, self.centres)
             self.before = None

@@ -96,16 +96,6 @@ def prior_energy(pose: SlabPose, centres: FloatArray, priors: ViewPriors) -> flo
     return 0.5 * (views + float(np.square(_off_plane(centres) @ centres[:, 0] / HEIGHT_SD_ANGST).sum()))
 
 
-def learned_priors(pose: SlabPose, covariance: FloatArray, priors: ViewPriors) -> ViewPriors:
-    """Hyper-parameters that suit the views best, given how sure they are (the M step of expectation maximisation)."""
-    found = []
-    for kind, prior in zip((ROTATION, TILT, LOG_MAGNIFICATION), priors, strict=True):
-        own = np.arange(len(pose.views)) * N_VIEW_PARAMETERS + kind
-        offset = pose.tilt_offset_deg if kind == TILT else 0.0
-        found.append(prior.learned(pose.views[:, kind] - offset, covariance[np.ix_(own, own)]))
-    return ViewPriors(*found)
-
-
 def levelled(pose: SlabPose, centres: FloatArray) -> tuple[SlabPose, FloatArray]:
     """Turn the slab level: the robust plane through the tiles' heights becomes tilt offset, x tilt and shifts."""
     plane = np.column_stack([centres[:, 1:], np.ones(len(centres))])
