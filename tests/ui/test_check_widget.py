@@ -38,6 +38,23 @@ def test_what_is_odd_is_listed_when_a_dataset_is_opened(widget):
     assert texts(widget)[0].startswith("✖ the same image twice")
 
 
+def test_a_long_finding_is_shown_whole_in_a_narrow_widget(widget, qtbot):
+    widget.setStyleSheet("QTreeView::item { padding: 1px; }")  # with any style sheet Qt makes rows one line high
+    widget.resize(220, 500)
+    widget.show()
+    qtbot.waitExposed(widget)
+
+    def lines(width: int) -> int:
+        widget.resize(width, 500)
+        qtbot.waitUntil(lambda: abs(widget.list.columnWidth(0) - width) < 40)
+        widget.list.doItemsLayout()
+        row = widget.list.visualItemRect(widget.list.topLevelItem(0))
+        return row.height() // widget.list.fontMetrics().height()
+
+    assert lines(1600) == 1
+    assert lines(220) >= 2
+
+
 def test_a_finding_leads_to_its_view_and_says_what_to_do(widget, series):
     widget.list.setCurrentItem(widget.list.topLevelItem(0))
     assert session_of(widget.viewer).view == series.tilt_ids[2]

@@ -7,7 +7,7 @@ tells the axis, up to its direction: an axis and its opposite, which is a flippe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -26,8 +26,11 @@ _CLEAR = 3.0
 """The axis is clear if the scores follow a wave whose amplitude is this many times the misfit,"""
 _LEAST_AMPLITUDE = 0.002
 """and no less than this."""
+AXIS_OFF_DEG = 12.0
+"""The images speak against the nominal axis if theirs is further than this from it,"""
 _SURE = 2.5
-"""Standard errors."""
+"""and if neighbouring views agree better with theirs, by so many standard errors over the pairs: edges of a specimen
+can move the best axis far away, and not all pairs gain by it."""
 _STEEPEST_DEG = 35.0
 _LEAST_EXPLAINED = 0.8
 _LEAST_FALL = 0.01
@@ -49,10 +52,7 @@ class AxisCheck:
     nominal_deg
         The nominal one.
     clear
-        Whether the best one stands out.
-    gain, gain_sd
-        How much more neighbouring views correlate with the best axis than with the nominal one: mean over the pairs,
-        and its standard error.
+        Whether the best one stands out, and is near the nominal one or surely better.
     """
 
     axes_deg: FloatArray
@@ -60,13 +60,6 @@ class AxisCheck:
     best_deg: float
     nominal_deg: float
     clear: bool
-    gain: float
-    gain_sd: float
-
-    @property
-    def contradicts(self) -> bool:
-        """Whether the best axis is surely better than the nominal one: edges of the specimen can move the best one."""
-        return self.clear and self.gain > _SURE * self.gain_sd
 
     @property
     def off_deg(self) -> float:
@@ -109,10 +102,12 @@ def check_axis(contrasts: list[Image | None], tilt_deg: FloatArray, nominal_deg:
     by_pair = np.array([neighbour_correlations(contrasts, tilt_deg, float(axis), pairs) for axis in axes])
     scores = by_pair.mean(axis=1)
     best_deg, amplitude, left = _wave(axes, scores)
-    clear = amplitude > max(_CLEAR * left, _LEAST_AMPLITUDE)
+    stands_out = amplitude > max(_CLEAR * left, _LEAST_AMPLITUDE)
+    found = AxisCheck(axes, scores, best_deg, nominal_deg, stands_out)
+    if not stands_out or abs(found.off_deg) <= AXIS_OFF_DEG:
+        return found
     gains = np.asarray(neighbour_correlations(contrasts, tilt_deg, best_deg, pairs)) - by_pair[0]
-    gain_sd = float(gains.std(ddof=1) / np.sqrt(len(pairs)))
-    return AxisCheck(axes, scores, best_deg, nominal_deg, clear, float(gains.mean()), gain_sd)
+    return replace(found, clear=bool(gains.mean() > _SURE * gains.std(ddof=1) / np.sqrt(len(pairs))))
 
 
 def _wave(axes_deg: FloatArray, scores: FloatArray) -> tuple[float, float, float]:

@@ -19,14 +19,12 @@ from napari_tiltalign.images.finite import finite_pixels
 from napari_tiltalign.images.prepare import Image, bin_image, remove_hot_pixels
 from napari_tiltalign.methods.base import Progress, silent
 from napari_tiltalign.model import Dataset, Flag, TiltSeries
-from napari_tiltalign.quality.axis_check import AxisCheck, check_axis, flat_tilt_deg
+from napari_tiltalign.quality.axis_check import AXIS_OFF_DEG, AxisCheck, check_axis, flat_tilt_deg
 from napari_tiltalign.quality.views import UNREADABLE, ViewMeasures, measure_view, suggestions
 
 Level = Literal["problem", "warning", "note"]
 """Problems keep a series from being aligned well, warnings may, notes are for information."""
 
-AXIS_OFF_DEG = 12.0
-"""The images speak against the nominal axis if theirs is further than this from it."""
 SATURATED_PERCENT = 0.5
 """An image is saturated if more than this part of its pixels has its largest value."""
 SAME_IMAGE = 0.9
@@ -256,9 +254,9 @@ def _about_axis(series: TiltSeries, axis: AxisCheck | None) -> Iterator[Finding]
         to_do = "Give it with --tilt-axis-deg, in degrees from the image's y axis, counter-clockwise."
         yield Finding("warning", "axis_missing", f"no tilt axis is given, 0° is taken{best}", (series.name,), to_do)
     if axis is None or not axis.clear:
-        what = "the images do not tell the tilt axis: neighbouring views at high tilts are not alike enough"
+        what = "the images do not tell the tilt axis: neighbouring views at high tilts are not alike enough for that"
         yield Finding("note", "axis_unclear", what, (series.name,), "Make sure that the nominal axis is right.")
-    elif given and abs(axis.off_deg) > AXIS_OFF_DEG and axis.contradicts:
+    elif given and abs(axis.off_deg) > AXIS_OFF_DEG:
         ninety = " (that is 90° off: rows and columns, or x and y, may be exchanged)" if abs(axis.off_deg) > 75 else ""
         what = (
             f"the images speak for a tilt axis of {axis.best_deg:.0f}° and not {axis.nominal_deg:.0f}°{ninety}: "

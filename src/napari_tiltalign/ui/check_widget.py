@@ -21,7 +21,7 @@ from napari_tiltalign.quality.checking import Finding, SeriesCheck, check_series
 from napari_tiltalign.ui.attach import session_of
 from napari_tiltalign.ui.closing import guard_when_shown
 from napari_tiltalign.ui.tasks import Running, Task
-from napari_tiltalign.ui.wrapped import let_wrap
+from napari_tiltalign.ui.wrapped import let_rows_wrap, let_wrap
 
 _WHERE = Qt.ItemDataRole.UserRole
 _SIGNS = {"problem": "✖", "warning": "⚠", "note": "·"}
@@ -56,7 +56,7 @@ class CheckWidget(QWidget):
         let_wrap(self.summary)
         self.list = QTreeWidget()
         self.list.setRootIsDecorated(False)
-        self.list.setWordWrap(True)
+        let_rows_wrap(self.list)
         self.list.setHeaderHidden(True)
         self.list.setToolTip("What is odd; choose a line to go to the view and to read what to do")
         self.to_do = QLabel()
@@ -105,7 +105,7 @@ class CheckWidget(QWidget):
         if check.axis is not None and check.axis.clear:
             lines.append(f"tilt axis: {check.axis.nominal_deg:.1f}° given, {check.axis.best_deg:.0f}° by the images")
         if check.flat_deg == check.flat_deg:
-            lines.append(f"lies flat at {check.flat_deg:+.0f}° by its brightness")
+            lines.append(f"lies flat at {check.flat_deg:+z.0f}° by its brightness")
         self.summary.setText("\n".join(lines))
         self.list.clear()
         for finding in check.findings:

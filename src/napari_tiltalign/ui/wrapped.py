@@ -1,8 +1,12 @@
-"""Labels that wrap their text to the width there is, instead of asking for a width that suits the text."""
+"""Labels and lists that wrap their text to the width there is."""
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QLabel, QSizePolicy
+from qtpy.QtCore import QModelIndex, QPersistentModelIndex, QRect, QSize, Qt
+from qtpy.QtWidgets import QLabel, QSizePolicy, QStyledItemDelegate, QStyleOptionViewItem, QTreeWidget
+
+_ROW_MARGIN_PX = 8
+_NO_LIMIT_PX = 10_000
 
 
 def let_wrap(label: QLabel) -> None:
@@ -15,3 +19,31 @@ def let_wrap(label: QLabel) -> None:
     policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
     policy.setHeightForWidth(True)
     label.setSizePolicy(policy)
+
+
+def let_rows_wrap(tree: QTreeWidget) -> None:
+    """Let the rows of a list with one column wrap their text, and be as high as that needs.
+
+    Where a style sheet is in use, as in napari, Qt gives every row the height of one line.
+    """
+    tree.setWordWrap(True)
+    tree.setItemDelegate(_Rows(tree))
+    header = tree.header()
+    if header is not None:
+        header.sectionResized.connect(tree.scheduleDelayedItemsLayout)
+
+
+class _Rows(QStyledItemDelegate):
+    """Rows as high as their wrapped text."""
+
+    def __init__(self, tree: QTreeWidget) -> None:
+        super().__init__(tree)
+        self._tree = tree
+
+    def sizeHint(self, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex) -> QSize:  # noqa: N802
+        """Room for the text at the width of the column."""
+        width = self._tree.columnWidth(index.column())
+        room = QRect(0, 0, width - _ROW_MARGIN_PX, _NO_LIMIT_PX)
+        text = str(index.data(Qt.ItemDataRole.DisplayRole))
+        needed = option.fontMetrics.boundingRect(room, int(Qt.TextFlag.TextWordWrap.value), text)
+        return QSize(width, needed.height() + _ROW_MARGIN_PX)
