@@ -30,6 +30,7 @@ from napari_tiltalign.io.output_folder import OutputFolder
 from napari_tiltalign.io.record import read_record
 from napari_tiltalign.io.run_lock import FolderBusy
 from napari_tiltalign.io.star import read_star
+from napari_tiltalign.model import TiltSeries
 
 NAMES = ("TS_01", "unlucky_02", "TS_03")
 
@@ -259,6 +260,37 @@ def test_starting_from_earlier_results(nudge: NudgeMethod, star: Path, as_file: 
     assert nudge.aligned == []
     run(star, Nudge(amount_nm=1.0))
     assert nudge.aligned == list(NAMES)
+
+
+def test_a_start_counts_as_changed_if_what_it_says_of_the_series_has_changed(nudge: NudgeMethod, star: Path) -> None:
+    earlier = star.parent / "earlier"
+    align_dataset(read(star), Nudge(), earlier, placement=Placement("serial"), only=["TS_01", "TS_03"])
+    table = earlier / "aligned_tilt_series.star"
+    run(star, start=table, only=["TS_01", "TS_03"])
+    nudge.aligned.clear()
+    align_dataset(read(star), Nudge(), earlier, placement=Placement("serial"))  # one more is in the table
+    assert nudge.aligned == ["unlucky_02"]
+    run(star, start=table)
+    assert nudge.aligned == ["unlucky_02", "unlucky_02"]
+    moved = earlier / "tilt_series/TS_03.star"
+    moved.write_text(moved.read_text().replace("\t10.000000", "\t12.000000"))  # the table stays as it was
+    run(star, start=table)
+    assert nudge.aligned[2:] == ["TS_03"]
+
+
+def test_a_bug_in_reading_a_start_costs_its_own_series_only(
+    nudge: NudgeMethod, star: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    earlier = star.parent / "earlier"
+    align_dataset(read(star), Nudge(), earlier, placement=Placement("serial"))
+
+    def slip(file: Path, series: TiltSeries) -> str:
+        return "digest" if series.name != "TS_03" else str(1 / 0)
+
+    monkeypatch.setattr("napari_tiltalign.batch.plan.start_digest", slip)
+    (failed,) = run(star, start=earlier).failed
+    assert (failed.name, "ZeroDivisionError" in failed.failure) == ("TS_03", True)
+    assert "Traceback" in caplog.text
 
 
 def test_a_series_without_a_start_fails(nudge: NudgeMethod, star: Path) -> None:

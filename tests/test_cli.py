@@ -44,7 +44,7 @@ def align(star: Path, out: Path, *flags: str) -> int:
     ("command", "words"),
     [
         ([], ["align", "watch", "convert", "simulate", "demo", "Exit codes"]),
-        (["watch", "nudge"], ["--nudge-nm", "--settle-minutes", "--images", "--scheduler", "DIR"]),
+        (["watch", "nudge"], ["--nudge-nm", "--settle-minutes", "--images", "--only", "--start", "--scheduler", "DIR"]),
         (["align"], ["nudge", "For tests only."]),
         (["align", "nudge"], ["--nudge-nm", "How far every image is shifted, nm", "--only", "--resume", "INPUT"]),
         (["convert"], ["ALIGNMENT", "OUT", "--like", "--pixel-size-angst"]),
@@ -147,6 +147,7 @@ def test_exit_code(
         (["align", "nudge", "missing.star", "--output", "out"], "missing.star"),
         (["watch", "nudge", "missing", "--output", "out"], "missing is neither a folder nor"),
         (["watch", "nudge", ".", "--output", "out", "--quiet", "--json"], "give one of them"),
+        (["watch", "nudge", ".", "--output", "out", "--start", "nowhere"], "nowhere does not exist"),
         (["convert", "missing.xf", "out.star"], "missing.xf"),
         (["simulate", "out", "--scenario", "no-such"], "no-such"),
         (["simulate", "out", "--tilt-min-deg", "70"], "tilts must run upwards"),
@@ -203,6 +204,16 @@ def test_existing_results(nudge: NudgeMethod, star: Path, out: Path, capsys: Cap
     assert "kept from an earlier run" in capsys.readouterr().out
     assert align(star, out, "--overwrite", "--only", "TS_01") == 0
     assert nudge.aligned == ["TS_01"]
+
+
+def test_watch_only_some_and_start_from_earlier_results(nudge: NudgeMethod, star: Path, out: Path) -> None:
+    earlier = star.parent / "earlier"
+    assert align(star, earlier, "--nudge-nm", "2") == 0
+    quick = ["--settle-minutes", "0", "--poll-seconds", "0.1", "--end-after-minutes", "0.005", "--scheduler", "serial"]
+    watch = ["watch", "nudge", str(star), "--output", str(out), *quick]
+    assert main([*watch, "--only", "unlucky_02", "--start", str(earlier)]) == 0
+    assert [place.name for place in (out / "external").iterdir()] == ["unlucky_02"]
+    assert read_record(out / "external/unlucky_02/alignment.json").geometry.shift_yx_angst[0, 0] == 30.0
 
 
 def test_stack_with_what_its_files_do_not_say(nudge: NudgeMethod, tmp_path: Path) -> None:

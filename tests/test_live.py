@@ -237,6 +237,92 @@ def test_the_others_stay_in_the_tables_while_one_is_done_again_and_when_files_ar
     assert sorted(listed(out)) == ["TS_01", "TS_02", "TS_03"]
 
 
+def test_only_some_series_which_need_not_be_there_yet(nudge: NudgeMethod, incoming: Path, out: Path) -> None:
+    collect(incoming, "TS_01", 5)
+    follow_until_stopped(incoming, out, {})
+    collect(incoming, "TS_02", 5)
+    collect(incoming, "TS_03", 5)
+    said: list[str] = []
+
+    class Notes(Watcher):
+        def waiting(self, message: str) -> None:
+            said.append(message)
+
+    nudge.aligned.clear()
+    later: dict[float, Action] = {
+        4.0: lambda: collect(incoming, "TS_04", 5),
+        5.0: lambda: collect(incoming, "TS_05", 5),
+    }
+    follow_until_stopped(incoming, out, later, only=["TS_03", "TS_05"], watcher=Notes())
+    assert nudge.aligned == ["TS_03", "TS_05"]
+    assert listed(out) == ["TS_01", "TS_03", "TS_05"]
+    assert said == [
+        "0 aligned, 0 failed, waiting for TS_03 (5 images), TS_05 (not there yet)",
+        "1 aligned, 0 failed, waiting for TS_05 (not there yet)",
+        "1 aligned, 0 failed, waiting for TS_05 (5 images)",
+        "2 aligned, 0 failed, waiting for new series",
+    ]
+
+
+def start_of(incoming: Path, earlier: Path, name: str, amount_nm: float) -> None:
+    """Make an alignment to start from."""
+    dataset = read(incoming)
+    align_dataset(dataset, Nudge(amount_nm=amount_nm), earlier, only=[name], placement=Placement("serial"))
+
+
+def test_series_start_from_alignments_that_are_waited_for_and_again_when_these_change(
+    nudge: NudgeMethod, incoming: Path, out: Path, tmp_path: Path
+) -> None:
+    earlier, moved = tmp_path / "earlier", {}
+    for name in ("TS_01", "TS_02", "TS_03"):
+        collect(incoming, name, 5)
+    start_of(incoming, earlier, "TS_01", 3.0)
+
+    def note(minute: float) -> Action:
+        def look() -> None:
+            records = {name: out / "external" / name / "alignment.json" for name in listed(out)}
+            shifts = {name: read_record(file).geometry.shift_yx_angst[0, 0] for name, file in records.items()}
+            moved[minute] = (shifts, listed(out, "failed"))
+
+        return look
+
+    events: dict[float, Action] = {
+        1.0: lambda: start_of(incoming, earlier, "TS_02", 5.0),
+        2.7: note(2.7),
+        3.5: note(3.5),
+        4.0: lambda: start_of(incoming, earlier, "TS_03", 7.0),
+        6.5: note(6.5),
+        7.0: lambda: start_of(incoming, earlier, "TS_01", 9.0),
+        10.0: note(10.0),
+    }
+    follow_until_stopped(incoming, out, events, start=earlier)
+    assert moved == {
+        2.7: ({"TS_01": 40.0}, ["TS_03"]),  # the start of TS_02 is too new
+        3.5: ({"TS_01": 40.0, "TS_02": 60.0}, ["TS_03"]),
+        6.5: ({"TS_01": 40.0, "TS_02": 60.0, "TS_03": 80.0}, []),
+        10.0: ({"TS_01": 100.0, "TS_02": 60.0, "TS_03": 80.0}, []),
+    }
+    by_watch = contents(out.rename(out.with_name("by_watch")))
+    align_dataset(read(incoming), Nudge(), out, start=earlier, placement=Placement("serial"))
+    assert contents(out) == by_watch
+
+
+def test_a_start_for_one_series_is_for_one_series(
+    nudge: NudgeMethod, incoming: Path, out: Path, tmp_path: Path
+) -> None:
+    collect(incoming, "TS_01", 5)
+    start_of(incoming, tmp_path / "earlier", "TS_01", 3.0)
+    start = tmp_path / "earlier/external/TS_01/alignment.json"
+    with pytest.raises(BadInput, match=r"is of one series, but any number may arrive; .*\(--only\)"):
+        follow(incoming, out, {}, start=start)
+    with pytest.raises(BadInput, match="but 2 are to be aligned"):
+        follow(incoming, out, {}, start=start, only=["TS_01", "TS_02"])
+    assert not out.exists()
+    collect(incoming, "TS_02", 5)
+    follow_until_stopped(incoming, out, {}, start=start, only=["TS_01"])
+    assert listed(out) == ["TS_01"]
+
+
 def test_one_bad_series_is_tried_once_and_does_not_stop_the_others(
     nudge: NudgeMethod, incoming: Path, out: Path
 ) -> None:

@@ -130,7 +130,7 @@ class Place:
 
     def _stack(self, name: str, stack: Path) -> tuple[Sight, TiltSeries | str]:
         """Read a stack, unless its files are those of the last look."""
-        facts = {str(file): _facts(file) for file in (stack, *files_beside(stack))}
+        facts = {str(file): file_facts(file) for file in (stack, *files_beside(stack))}
         trace = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
         if name in self._read and self._read[name][0].trace == trace:
             return self._read[name]
@@ -148,13 +148,13 @@ class Place:
         sights = {name: Sight(reason, 0, 0, reason) for name, reason in dataset.failed.items()}
         for series in dataset:
             files = [Path(series.source), *image_files(series)]
-            changed_ns = max(_facts(file)[1] for file in files)
+            changed_ns = max(file_facts(file)[1] for file in files)
             n_images = int(series.included.sum())
             sights[series.name] = Sight(work_fingerprint(series, {}), changed_ns, n_images, _lacks(series))
         return Look(dataset, MappingProxyType(sights))
 
 
-def _facts(file: Path) -> tuple[int, int]:
+def file_facts(file: Path) -> tuple[int, int]:
     """Size and time of change; zeros for a file that is not there."""
     try:
         status = file.stat()

@@ -17,7 +17,7 @@ from distributed import KilledWorker
 from distributed.comm.core import CommClosedError
 
 from napari_tiltalign.batch.clusters import Crew, host_of, open_crew
-from napari_tiltalign.batch.job import SeriesJob, record_failure
+from napari_tiltalign.batch.job import SeriesJob, internal_error, record_failure
 from napari_tiltalign.batch.outcome import SeriesOutcome, Watcher
 from napari_tiltalign.batch.placement import Placement
 from napari_tiltalign.batch.plan import Plan
@@ -215,7 +215,7 @@ class _Control:
             self._lock.check()
             raise error
         else:
-            self._fail(flight, f"internal error, please report it with the log: {type(error).__name__}: {error}")
+            self._fail(flight, internal_error(error))
 
     def _again_or_fail(self, flight: _Flight, problem: str, *, elsewhere: bool = True, may_bin: bool = False) -> None:
         """Try once more, unless that was done; a series that had not begun yet has done nothing wrong."""

@@ -158,7 +158,7 @@ def _align(job: SeriesJob, progress: Progress) -> tuple[Alignment | None, str]:
         return None, str(error)
     except Exception as error:  # a bug, which must not cost the user the other series
         _log.exception("%s: internal error", job.name)
-        return None, f"internal error, please report it with the log: {type(error).__name__}: {error}"
+        return None, internal_error(error)
 
 
 def _is_of_gpu(error: Exception) -> bool:
@@ -218,3 +218,8 @@ def _checked(progress: Progress, claim: Claim) -> Progress:
 def reason_of(error: TiltAlignError, series_name: str) -> str:
     """Say what went wrong, without the name of the series, which stands beside it wherever it is shown."""
     return error.problem if isinstance(error, BadTiltSeries) else str(error).removeprefix(f"{series_name}: ")
+
+
+def internal_error(error: BaseException) -> str:
+    """Say that a series failed through no fault of its own."""
+    return f"internal error, please report it with the log: {type(error).__name__}: {error}"

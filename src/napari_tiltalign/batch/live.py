@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_tiltalign.api import method_of
-from napari_tiltalign.batch.arrivals import Look, Place
+from napari_tiltalign.batch.arrivals import Look, Place, Sight, file_facts
 from napari_tiltalign.batch.outcome import SeriesOutcome, Summary, Watcher
 from napari_tiltalign.batch.placement import Placement
 from napari_tiltalign.batch.plan import Existing, Request, make_plan
 from napari_tiltalign.batch.record import RunRecord
 from napari_tiltalign.batch.run import Run, make_request
-from napari_tiltalign.errors import BadInput
+from napari_tiltalign.batch.starts import check_start, files_of_start, start_file
+from napari_tiltalign.errors import BadInput, BadTiltSeries
 from napari_tiltalign.io.output import write_tables_again
 from napari_tiltalign.io.output_folder import OutputFolder
 from napari_tiltalign.io.run_lock import RunLock
@@ -73,6 +75,8 @@ def watch(
     directory: Path,
     *,
     patience: Patience = _UNTIL_STOPPED,
+    only: Iterable[str] = (),
+    start: Path | None = None,
     placement: Placement = _ANYWHERE,
     command: Sequence[str] = (),
     watcher: Watcher | None = None,
@@ -84,7 +88,8 @@ def watch(
     nothing of it has changed for `Patience.settle_minutes`; or another series was still written to so long after it;
     or it has `Patience.images` images. One that stays incomplete for so long is done as `align_dataset` would do it:
     without what is missing, or it fails with the reason. Changes are told from sizes and times of change of the
-    files, which are compared with each other and never with a clock of this machine.
+    files, which are compared with each other and never with a clock of this machine. The alignment that a series starts
+    from is part of it: it is waited for, and a series is aligned again when it changes.
 
     After every series the tables and ``run.json`` are brought up to date. Nothing needs to be remembered for a restart:
     what is done is verified on the disk, as by `align_dataset`.
@@ -99,6 +104,11 @@ def watch(
         Output folder.
     patience
         When a series is complete.
+    only
+        Names of the series to do, which need not be there yet; all if empty. What the folder has of the others stays in
+        the tables.
+    start
+        Alignment file to start from, or a folder of results with one for every series, which may be still to come.
     placement
         Where the work is done.
     command
@@ -116,7 +126,8 @@ def watch(
     Raises
     ------
     BadInput
-        If another run works in the folder, or it holds results that should not be replaced unasked.
+        If another run works in the folder, it holds results that should not be replaced unasked, or nothing can be
+        started from what is given for that.
     ProgramMissing
         If a program, or a GPU, that is asked for is not there.
     Cancelled
@@ -126,9 +137,12 @@ def watch(
     """
     if placement.scheduler in ("local", "serial"):
         check_usable(method_of(options), options)
+    wanted = frozenset(only)
+    if start is not None:
+        check_start(start, directory, len(wanted) or math.inf)
     with RunLock(directory) as lock:
         told, time_from = watcher or Watcher(), clock or Clock()
-        follower = _Follower(place, options, directory, patience, placement, lock, told, time_from)
+        follower = _Follower(place, options, directory, patience, wanted, start, placement, lock, told, time_from)
         record = RunRecord(follower.request(Dataset((), source=str(place.path)), ()), tuple(command))
         try:
             while not follower.is_over():
@@ -160,6 +174,8 @@ class _Follower:
         options: MethodOptions,
         directory: Path,
         patience: Patience,
+        only: Set[str],
+        start: Path | None,
         placement: Placement,
         lock: RunLock,
         watcher: Watcher,
@@ -169,6 +185,8 @@ class _Follower:
         self._options = options
         self._folder = OutputFolder(directory)
         self._patience = patience
+        self._only = only
+        self._start = start
         self._placement = placement
         self._lock = lock
         self._watcher = watcher
@@ -187,7 +205,7 @@ class _Follower:
         request = make_request(
             dataset, self._options, self._folder.root, names, {}, Existing.RESUME, None, self._placement
         )
-        return replace(request, chosen=dataset.only(names))
+        return replace(request, chosen=dataset.only(names), start=self._start)
 
     def summary(self) -> Summary:
         """What has become of the series so far."""
@@ -209,7 +227,7 @@ class _Follower:
         if begins:
             self._recognize(look)
         self._notice_changes(look)
-        ready = [name for name in look.sights if self._is_ready(name, look)]
+        ready = [name for name in self._wanted(look) if self._is_ready(name, look)]
         if ready:
             self._align(look, ready)
         self._tell(look)
@@ -230,16 +248,34 @@ class _Follower:
         """Look once; None if nothing can be seen just now, which may be otherwise the next time."""
         began_s = self._clock.now_s()
         try:
-            return self._place.look()
+            look = self._place.look()
+            sights = {name: self._with_start(name, sight) for name, sight in look.sights.items()}
+            return replace(look, sights=sights)
         except (BadInput, OSError) as error:
             self._tell_once(f"cannot be read just now: {error}")
             return None
         finally:
             self._look_s = self._clock.now_s() - began_s
 
+    def _with_start(self, name: str, sight: Sight) -> Sight:
+        """Let the alignment that a series starts from be one of its files."""
+        if self._start is None:
+            return sight
+        try:
+            file = start_file(self._start, name)
+        except BadTiltSeries as error:
+            return replace(sight, lacks=sight.lacks or error.problem)
+        facts = [file_facts(part) for part in files_of_start(file)]
+        changed_ns = max(sight.changed_ns, *(changed for _, changed in facts))
+        return replace(sight, trace=f"{sight.trace} from {file} {facts}", changed_ns=changed_ns)
+
+    def _wanted(self, look: Look) -> list[str]:
+        """Names of the series that are there and should be done."""
+        return [name for name in look.sights if not self._only or name in self._only]
+
     def _recognize(self, look: Look) -> None:
         """Find out what earlier runs have done, and let the tables say so."""
-        plan = make_plan(self.request(look.dataset, list(look.sights)))
+        plan = make_plan(self.request(look.dataset, self._wanted(look)))
         for planned in plan.series:
             if planned.outcome is not None and not planned.outcome.failure:
                 self._done[planned.name] = look.sights[planned.name].trace
@@ -251,14 +287,15 @@ class _Follower:
 
     def _notice_changes(self, look: Look) -> None:
         now_s = self._clock.now_s()
-        for name, sight in look.sights.items():
-            seen = self._seen.get(name)
+        wanted = self._wanted(look)
+        for name in wanted:
+            sight, seen = look.sights[name], self._seen.get(name)
             if seen is None or seen.trace != sight.trace:
                 self._seen[name] = _Seen(sight.trace, now_s)
                 self._changed_s = now_s
             else:
                 seen.looks += 1
-        self._seen = {name: seen for name, seen in self._seen.items() if name in look.sights}
+        self._seen = {name: seen for name, seen in self._seen.items() if name in wanted}
 
     def _is_ready(self, name: str, look: Look) -> bool:
         seen, sight = self._seen[name], look.sights[name]
@@ -293,10 +330,11 @@ class _Follower:
     def _tell(self, look: Look) -> None:
         summary = self.summary()
         waiting = [
-            f"{name} ({sight.lacks or f'{sight.n_images} images'})"
-            for name, sight in look.sights.items()
-            if self._done.get(name) != sight.trace
+            f"{name} ({look.sights[name].lacks or f'{look.sights[name].n_images} images'})"
+            for name in self._wanted(look)
+            if self._done.get(name) != look.sights[name].trace
         ]
+        waiting += [f"{name} (not there yet)" for name in sorted(self._only - look.sights.keys() - self._known.keys())]
         more = f" and {len(waiting) - _MOST_NAMED} more" if len(waiting) > _MOST_NAMED else ""
         for_what = ", ".join(waiting[:_MOST_NAMED]) + more or "new series"
         self._tell_once(f"{len(summary.aligned)} aligned, {len(summary.failed)} failed, waiting for {for_what}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import statistics
 from collections.abc import Iterable, Mapping
@@ -16,13 +17,12 @@ from typing import Any
 
 from napari_tiltalign.api import method_of
 from napari_tiltalign.batch.demands import machine_memory_bytes, memory_bytes, raw_bytes
-from napari_tiltalign.batch.job import MOST_BINNING, binned_fingerprint
+from napari_tiltalign.batch.job import MOST_BINNING, binned_fingerprint, internal_error, reason_of
 from napari_tiltalign.batch.outcome import SeriesOutcome
 from napari_tiltalign.batch.placement import Placement
-from napari_tiltalign.batch.starts import start_file
+from napari_tiltalign.batch.starts import start_digest, start_file
 from napari_tiltalign.errors import BadInput, TiltAlignError
 from napari_tiltalign.images.compute import available_cpus
-from napari_tiltalign.io.files import sha256_of
 from napari_tiltalign.io.fingerprint import work_fingerprint
 from napari_tiltalign.io.output_folder import OutputFolder
 from napari_tiltalign.io.series_state import SeriesState
@@ -31,6 +31,7 @@ from napari_tiltalign.methods.base import MethodOptions
 from napari_tiltalign.methods.binned import binned_series
 from napari_tiltalign.model import Dataset, TiltSeries
 
+_log = logging.getLogger(__name__)
 _USABLE_PART_OF_MEMORY = 0.9
 _BINNINGS = (2, MOST_BINNING)
 _READERS = 8
@@ -196,10 +197,14 @@ def _planned(request: Request, series: TiltSeries, state: SeriesState | None) ->
     if request.start is not None:
         try:
             start = start_file(request.start, series.name)
-            facts["start"] = sha256_of(start)
-        except (TiltAlignError, OSError) as error:
-            reason = getattr(error, "problem", str(error))
-            return PlannedSeries(series.name, "nothing to start from", outcome=SeriesOutcome(series.name, reason))
+            facts["start"] = start_digest(start, series)
+        except TiltAlignError as error:
+            return _cannot_start(series.name, reason_of(error, series.name))
+        except OSError as error:
+            return _cannot_start(series.name, str(error))
+        except Exception as error:  # a bug, which must not cost the user the other series
+            _log.exception("%s: internal error", series.name)
+            return _cannot_start(series.name, internal_error(error))
     fingerprint = work_fingerprint(series, facts)
     why, kept = _verdict(request, series.name, state, fingerprint)
     outcome = None
@@ -207,6 +212,10 @@ def _planned(request: Request, series: TiltSeries, state: SeriesState | None) ->
         record = request.folder.alignment_record(series.name)
         outcome = SeriesOutcome(series.name, "", record, state.facts, kept)
     return PlannedSeries(series.name, why, series, fingerprint, work, start, outcome=outcome)
+
+
+def _cannot_start(name: str, reason: str) -> PlannedSeries:
+    return PlannedSeries(name, "nothing to start from", outcome=SeriesOutcome(name, reason))
 
 
 def _digest(facts: Mapping[str, Any]) -> str:

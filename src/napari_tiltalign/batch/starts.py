@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
 from napari_tiltalign.errors import BadInput, BadTiltSeries
 from napari_tiltalign.io.convert import READABLE, read_alignment
-from napari_tiltalign.io.files import safe_name
+from napari_tiltalign.io.files import safe_name, sha256_of
 from napari_tiltalign.io.output_folder import OutputFolder
+from napari_tiltalign.io.record import record_text
 from napari_tiltalign.model import Alignment, TiltSeries
+
+_WHOLE = (".json", ".aln")
+"""Formats whose alignment lies in one file, all of it; those of the others lie in several."""
+
+_PARTS = (*READABLE, ".tlt", ".xtilt", ".rawtlt")
 
 
 def start_file(path: Path, series_name: str) -> Path:
@@ -43,8 +51,17 @@ def _candidates(folder: Path, name: str) -> Iterator[Path]:
         yield from (parent / f"{safe}{suffix}" for suffix in (".json", ".star", ".edf", ".xf", ".aln"))
 
 
-def check_start(path: Path, output: Path, n_series: int) -> None:
+def check_start(path: Path, output: Path, n_series: float) -> None:
     """Make sure that something can be started from, before anything is done.
+
+    Parameters
+    ----------
+    path
+        What is to be started from.
+    output
+        Output folder.
+    n_series
+        Number of series that start from it; infinity if it is not known how many will come.
 
     Raises
     ------
@@ -59,8 +76,9 @@ def check_start(path: Path, output: Path, n_series: int) -> None:
     if path.is_file() and path.suffix.lower() not in READABLE:
         raise BadInput(f"{path} is no alignment that can be read ({', '.join(READABLE)})")
     if path.is_file() and path.suffix.lower() != ".star" and n_series > 1:
-        raise BadInput(f"{path} is of one series, but {n_series} are to be aligned; give a STAR file that lists them, "
-                       "or a folder of results (--start), or choose one series (--only)")  # fmt: skip
+        how_many = "any number may arrive" if math.isinf(n_series) else f"{n_series} are to be aligned"
+        raise BadInput(f"{path} is of one series, but {how_many}; give a STAR file that lists them, or a folder of "
+                       "results (--start), or choose one series (--only)")  # fmt: skip
 
 
 def read_start(file: Path, series: TiltSeries) -> Alignment:
@@ -72,3 +90,23 @@ def read_start(file: Path, series: TiltSeries) -> Alignment:
         If it cannot be read or does not fit the series.
     """
     return read_alignment(file, series)
+
+
+def start_digest(file: Path, series: TiltSeries) -> str:
+    """Digest of the alignment that a series starts from, which changes with whatever that is read from.
+
+    Raises
+    ------
+    TiltAlignError
+        If it cannot be read or does not fit the series.
+    OSError
+        If there is no such file.
+    """
+    if file.suffix.lower() in _WHOLE:
+        return sha256_of(file)
+    return hashlib.sha256(record_text(read_start(file, series)).encode()).hexdigest()
+
+
+def files_of_start(file: Path) -> list[Path]:
+    """Files that an alignment is read from or may be read from later: its own, and those of the same name beside it."""
+    return [file, *(file.with_suffix(suffix) for suffix in _PARTS if suffix != file.suffix)]

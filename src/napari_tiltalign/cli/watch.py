@@ -21,6 +21,7 @@ from napari_tiltalign.methods.base import Method, MethodOptions
 if TYPE_CHECKING:
     from napari_tiltalign.batch import Patience, Place, Placement
 
+_NAMES = Parameter(consume_multiple=True, negative="", show_default=False)
 _PATIENCE_GROUP = Group("When a series is complete", sort_key=8)
 _INPUT_GROUP = Group("What the input does not say", sort_key=10)
 _Minutes = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=100_000))]
@@ -88,6 +89,24 @@ class ArrivingOptions:
         )
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ChosenArrivals:
+    """Which series are aligned, and from where.
+
+    Attributes
+    ----------
+    only
+        Names of the series to align, which need not be there yet; all without it.
+    start
+        Alignment file to start from, or a folder of results with one for every series. A series whose alignment is
+        not there yet is waited for; one whose alignment changes is aligned again.
+    """
+
+    only: Annotated[tuple[str, ...], _NAMES] = ()
+    start: Path | None = None
+
+
 def add_methods(app: App, arguments: Sequence[str] = ()) -> None:
     """Add a command for every method of the registry, or only for the one that the arguments name."""
     add_method_commands(app, arguments, _command)
@@ -102,6 +121,7 @@ def _command(method: Method) -> Callable[..., int]:
         *,
         output: Path,
         options: MethodOptions,
+        choice: ChosenArrivals | None = None,
         patience: PatienceOptions | None = None,
         arriving: ArrivingOptions | None = None,
         run: RunOptions | None = None,
@@ -119,6 +139,8 @@ def _command(method: Method) -> Callable[..., int]:
             Folder for the results; made if need be.
         options
             Options of the method.
+        choice
+            Which series.
         patience
             When a series is complete.
         arriving
@@ -133,7 +155,8 @@ def _command(method: Method) -> Callable[..., int]:
         place = (arriving or ArrivingOptions()).place(where)
         placement = placement_of(run or RunOptions(), slurm or SlurmOptions(), isolate=True)
         waits = (patience or PatienceOptions()).patience()
-        return _watch(place, output, options, waits, placement, shown or ShownOptions())
+        asked = choice or ChosenArrivals()
+        return _watch(place, output, options, asked, waits, placement, shown or ShownOptions())
 
     flags: Any = flags_annotation(method.Options)
     watch.__annotations__["options"] = Annotated[flags, Parameter(group=METHOD_GROUP)]
@@ -142,7 +165,13 @@ def _command(method: Method) -> Callable[..., int]:
 
 
 def _watch(
-    place: Place, output: Path, options: MethodOptions, patience: Patience, placement: Placement, shown: ShownOptions
+    place: Place,
+    output: Path,
+    options: MethodOptions,
+    choice: ChosenArrivals,
+    patience: Patience,
+    placement: Placement,
+    shown: ShownOptions,
 ) -> int:
     from napari_tiltalign.batch import watch
     from napari_tiltalign.cli.watching import ConsoleWatcher, new_watcher, summary_lines
@@ -150,7 +179,15 @@ def _watch(
     watcher = new_watcher(quiet=shown.quiet, as_json=shown.json)
     with watcher if isinstance(watcher, ConsoleWatcher) else nullcontext():
         summary = watch(
-            place, options, output, patience=patience, placement=placement, command=sys.argv, watcher=watcher
+            place,
+            options,
+            output,
+            patience=patience,
+            only=choice.only,
+            start=choice.start,
+            placement=placement,
+            command=sys.argv,
+            watcher=watcher,
         )
     if not (shown.json or shown.quiet):
         print(*summary_lines(summary), sep="\n")
