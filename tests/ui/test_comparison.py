@@ -17,7 +17,14 @@ from napari_tiltalign.ui.comparison import REPROJECTION, Comparison, How, in_com
 from napari_tiltalign.ui.comparison_layers import COMPARED, ComparisonLayers
 from napari_tiltalign.ui.judged import Judged
 from napari_tiltalign.ui.layers import ALIGNED, text_overlay
-from napari_tiltalign.ui.tomogram_layers import SECTION_XY, SECTION_XZ, SLAB, slab_lines
+from napari_tiltalign.ui.tomogram_layers import (
+    HEIGHTS_XZ,
+    SECTION_XY,
+    SECTION_XZ,
+    SLAB,
+    points_in_section,
+    slab_lines,
+)
 
 pytestmark = pytest.mark.gui
 
@@ -126,6 +133,35 @@ def test_sections_and_slab_are_layers_beside_the_images(layers, series, truth):
     assert layers.layer(SECTION_XY) is None, "it is the tomogram of another alignment"
     layers.session.do(UseAlignment("exact"))
     assert layers.layer(SECTION_XY) is not None
+
+
+def test_what_is_followed_is_seen_from_the_side(layers, truth):
+    """Whether or not the tomogram is levelled, a bead is where the section shows its density."""
+    deep = Grid((40, 48, 40), VOXEL_ANGST)
+    slab = Slab(40.0, 300.0, 4.0, -3.0, 10.0)
+    for levelled in (False, True):
+        geometry = truth.geometry.compose(slab.levelling()) if levelled else truth.geometry
+        made = Preview(np.zeros(deep.shape_zyx, np.float32), deep, geometry, slab, levelled, "wbp")
+        place, inside = points_in_section(truth, made)
+        assert inside.all()
+        y = slab.levelling().inverse().apply(truth.tracks.points_zyx_angst)[:, 1] if levelled else None
+        voxels = np.column_stack([place[:, 0], deep.index_of(np.zeros((7, 3)))[:, 1], place[:, 1]])
+        voxels[:, 1] = (truth.tracks.points_zyx_angst[:, 1] if y is None else y) / VOXEL_ANGST + 24
+        seen, expected = geometry.project(deep.points_of(voxels)), truth.geometry.project(truth.tracks.points_zyx_angst)
+        np.testing.assert_allclose(seen, expected, atol=1e-6)
+
+
+def test_heights_are_drawn_over_the_section_and_go_with_it(layers, truth):
+    assert layers.layer(HEIGHTS_XZ) is None
+    layers.session.judged.keep_tomogram(truth, tomogram(truth.geometry))
+    heights, section = layers.layer(HEIGHTS_XZ), layers.layer(SECTION_XZ)
+    np.testing.assert_array_equal(heights.translate, section.translate)
+    place, inside = points_in_section(truth, tomogram(truth.geometry))
+    np.testing.assert_allclose(heights.data, place[inside])
+    assert 0 < inside.sum() < 7, "some beads are above or below what the tomogram shows"
+    assert list(layers.viewer.layers).index(heights) > list(layers.viewer.layers).index(section)
+    layers.session.do(UseAlignment("turned"))
+    assert layers.layer(HEIGHTS_XZ) is None
 
 
 def test_an_edited_alignment_has_no_tomogram(layers, truth, qtbot):

@@ -87,7 +87,7 @@ def test_an_alignment_brings_its_layers(viewer, aligned, truth):
     kinds = {layer.name: type(layer) for layer in viewer.layers}
     assert kinds == {
         "TS_1": Image, ALIGNED: Image, overlays.AXIS: Vectors, overlays.PATHS: Tracks, overlays.RESIDUALS: Vectors,
-        overlays.GAPS: Points, overlays.BEADS: Points,
+        overlays.GAPS: Points, overlays.BEADS: Points, overlays.HEIGHTS: Points,
     }  # fmt: skip
     beads = aligned.beads
     assert len(beads.data) == truth.tracks.n_observations

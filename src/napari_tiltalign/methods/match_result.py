@@ -28,6 +28,7 @@ from napari_tiltalign.methods.projection import (
 )
 from napari_tiltalign.methods.resolve import track_statistics
 from napari_tiltalign.model import Alignment, Flag, Provenance, TiltSeries, Tracks, Uncertainty
+from napari_tiltalign.model.alignment import FOLLOWED_AREA_KEY
 from napari_tiltalign.model.interpolation import interpolate_geometry
 
 _FAR_FROM_NOMINAL_DEG = 5.0
@@ -189,6 +190,7 @@ def _details(run: MatchRun, offset_deg: float) -> dict[str, Any]:
         },
         "agreement_per_view": [round(float(a), 4) for a in agreement],
         "tile_spacing_nm": float(np.diff(tiling.centres_angst[:2])[0]) / 10.0,
+        FOLLOWED_AREA_KEY: 2.0 * float(np.diff(tiling.centres_angst[:2])[0]) / 10.0,
         "tile_quality": [round(float(q), 3) for q in matched.quality],
         "tile_height_nm": [round(float(h) / 10.0, 2) for h in step.heights_angst],
         DETAILS_KEY: model.to_details(),

@@ -166,7 +166,7 @@ class _Pass:
         seen = sight(self.spectra, self.pose.views, self.pose.x_tilt_deg, self.model.thickness_angst)
         self.model = fit_signal(self.spectra, seen, self.model)
         self.found = precisions(self.spectra, seen, self.model, blocks_of(self.spectra.shown))
-        self.weights = _Weights.of(evidence(self.spectra, self.found), self.found)
+        self.weights = Weights.of(evidence(self.spectra, self.found), self.found)
         self.before = None
 
     def step(self, number: int, of: int) -> bool:
@@ -229,7 +229,7 @@ class _Pass:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Weights:
+class Weights:
     """How far tiles are believed, shape (p,) each.
 
     A tile whose energy is less curved than the model expects does not behave like a random slab: it gets that much less
@@ -240,7 +240,8 @@ class _Weights:
     curvature: FloatArray
 
     @classmethod
-    def of(cls, told: Evidence, found: list[Precision]) -> _Weights:
+    def of(cls, told: Evidence, found: list[Precision]) -> Weights:
+        """Compare what is seen of every tile with what the model expects."""
         ratio = np.zeros(len(told.energy))
         for one in found:
             expected = max(float(np.einsum("iiaa->", one.fisher)), 1e-30)
@@ -274,7 +275,7 @@ class _System:
     @classmethod
     def of(
         cls, pose: SlabPose, centres: FloatArray, priors: ViewPriors, told: Evidence, found: list[Precision],
-        weights: _Weights, trust: float,
+        weights: Weights, trust: float,
     ) -> _System:  # fmt: skip
         n, p = len(pose.views), len(centres)
         size = n * N_VIEW_PARAMETERS

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from napari_tiltalign.geometry import FloatArray, ViewGeometry, wrap_deg
 from napari_tiltalign.methods.base import MethodOptions
 from napari_tiltalign.methods.flat_series import FlatSeries
+from napari_tiltalign.methods.learned_model import DETAILS_KEY, LearnedModel
+from napari_tiltalign.methods.priors import default_priors
 from napari_tiltalign.methods.projection import (
     LOG_MAGNIFICATION,
     N_VIEW_PARAMETERS,
@@ -21,11 +23,14 @@ from napari_tiltalign.methods.projection import (
     TILT,
     geometry_from_views,
 )
+from napari_tiltalign.methods.resolve import track_statistics
 from napari_tiltalign.methods.slab_fit import SlabFit
+from napari_tiltalign.methods.slab_pose import HEIGHT_SD_ANGST
 from napari_tiltalign.methods.slab_quality import prediction, view_sd
 from napari_tiltalign.methods.slab_start import Candidate
-from napari_tiltalign.model import Alignment, Flag, Provenance, TiltSeries
-from napari_tiltalign.model.alignment import Uncertainty
+from napari_tiltalign.methods.slab_tracks import tile_tracks
+from napari_tiltalign.model import Alignment, Flag, Provenance, TiltSeries, Tracks
+from napari_tiltalign.model.alignment import FOLLOWED_AREA_KEY, Uncertainty
 from napari_tiltalign.model.interpolation import interpolate_geometry
 
 _FAR_FROM_NOMINAL_DEG = 5.0
@@ -82,17 +87,21 @@ def alignment_from(run: SlabRun) -> Alignment:
     views[:, TILT] += turn  # a turn of the specimen: every image sees the same
     included, reasons = _included(run)
     told = prediction(run.fit)
+    geometry = _in_series(run, views)
+    tracks = tile_tracks(run.fit, run.fitted, series, geometry, turn)
     alignment = Alignment(
         series_name=series.name,
         tilt_ids=series.tilt_ids,
-        geometry=_in_series(run, views),
+        geometry=geometry,
         pixel_size_angst=series.pixel_size_angst,
         image_shape_yx=series.image_shape_yx,
         included=included,
         reasons=reasons,
         unit_magnification_geometry=_in_series(run, without_magnification(run.fit, views)),
         uncertainty=_uncertainty(run),
+        tracks=tracks,
         statistics={
+            **track_statistics(tracks),
             "views_aligned": float(len(run.views)),
             "thickness_nm": run.fit.model.thickness_angst / 10.0,
             "tilt_offset_deg": pose.tilt_offset_deg,
@@ -100,7 +109,7 @@ def alignment_from(run: SlabRun) -> Alignment:
             "prediction_median": float(np.median(told)),
             "tiles": float(len(run.fit.centres_zyx)),
         },
-        details=_details(run, told),
+        details={**_details(run, told), DETAILS_KEY: _model(run, geometry, tracks).to_details()},
         provenance=Provenance(method="slab", options=run.options.model_dump(), version=version("napari-tiltalign")),
     )
     return alignment.replace(flags=_flags(run, alignment))
@@ -151,7 +160,7 @@ def _details(run: SlabRun, told: FloatArray) -> dict[str, Any]:
         "hand": "undetermined: the likelihood is the same in the mirror",
         "prediction": [None if np.isnan(value) else round(float(value), 4) for value in per_image],
         "tiles_zyx_nm": np.round(fit.centres_zyx / 10.0, 2).tolist(),
-        "tile_size_nm": fit.spectra.scale.size_angst / 10.0,
+        FOLLOWED_AREA_KEY: fit.spectra.scale.size_angst / 10.0,
         "finest_nm": fit.spectra.scale.finest_angst / 10.0,
         "candidates": [
             {
@@ -164,6 +173,16 @@ def _details(run: SlabRun, told: FloatArray) -> dict[str, Any]:
         "gold_per_view": run.gold_per_view,
         "last_move_nm": round(fit.moved_angst / 10.0, 4),
     }
+
+
+def _model(run: SlabRun, geometry: ViewGeometry, tracks: Tracks) -> LearnedModel:
+    """What edited tiles are solved again with."""
+    series, offset = run.series, float(np.mean(geometry.y_tilt_deg - run.series.nominal_tilt_deg))
+    priors = default_priors(series.nominal_tilt_deg + offset, float(np.median(geometry.z_rot_deg)))
+    noise = np.full(len(series.tilts), float(np.median(tracks.sd_px)))
+    for image in np.unique(tracks.tilt):
+        noise[image] = np.median(tracks.sd_px[tracks.tilt == image])
+    return LearnedModel(priors, noise, 0.0, HEIGHT_SD_ANGST / series.pixel_size_angst)
 
 
 def _included(run: SlabRun) -> tuple[NDArray[np.bool_], tuple[str, ...]]:

@@ -16,6 +16,9 @@ from napari_tiltalign.model.flags import Flag
 from napari_tiltalign.model.local_motion import LocalMotion
 from napari_tiltalign.model.tracks import Tracks
 
+FOLLOWED_AREA_KEY = "followed_area_nm"
+"""In `Alignment.details`: side of the square areas of the images that the tracks follow, nm; not there for beads."""
+
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 

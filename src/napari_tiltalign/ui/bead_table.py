@@ -9,6 +9,7 @@ import pandas as pd
 
 from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.model import REJECTION_REASONS, Alignment, State, Tracks
+from napari_tiltalign.model.alignment import FOLLOWED_AREA_KEY
 
 GAP = "gap"
 """State of a place where a bead should be and is not used."""
@@ -119,16 +120,21 @@ def place_of(alignment: Alignment, track_id: int, tilt: int) -> FloatArray | Non
 def bead_diameter_px(alignment: Alignment, default_nm: float = 10.0) -> float:
     """Diameter of what is followed in raw pixels, as the method was told; `default_nm` if it was not.
 
-    Patches are large and have no edge: a tenth of a patch marks its centre.
+    Areas of the images are large and have no edge: a tenth of an area marks its centre.
     """
-    options = alignment.provenance.options
-    diameter_nm = options.get("patch_size_nm", 0.0) * _MARK if follows_patches(alignment) else default_nm
-    return float(options.get("diameter_nm", diameter_nm)) * 10.0 / alignment.pixel_size_angst
+    diameter_nm = followed_area_nm(alignment) * _MARK or default_nm
+    return float(alignment.provenance.options.get("diameter_nm", diameter_nm)) * 10.0 / alignment.pixel_size_angst
 
 
-def follows_patches(alignment: Alignment) -> bool:
-    """Whether the tracks are those of patches of the images, which have no centre to be put on, and not of gold."""
-    return "patch_size_nm" in alignment.provenance.options
+def followed_area_nm(alignment: Alignment) -> float:
+    """Side of the areas of the images that the tracks follow, nm; 0 if they follow beads."""
+    told = alignment.details.get(FOLLOWED_AREA_KEY, alignment.provenance.options.get("patch_size_nm", 0.0))
+    return float(told)
+
+
+def follows_areas(alignment: Alignment) -> bool:
+    """Whether the tracks are those of patches or tiles of the images, which have no centre to be put on."""
+    return followed_area_nm(alignment) > 0
 
 
 def _tracks(alignment: Alignment) -> Tracks:

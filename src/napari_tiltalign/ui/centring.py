@@ -8,7 +8,7 @@ from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.methods.centre import centre_bead
 from napari_tiltalign.model import Alignment
 from napari_tiltalign.ui.actions import aligned_tracks, place_bead, selected_bead
-from napari_tiltalign.ui.bead_table import bead_diameter_px, follows_patches, predicted_yx_px, used_beads
+from napari_tiltalign.ui.bead_table import bead_diameter_px, follows_areas, predicted_yx_px, used_beads
 from napari_tiltalign.ui.edits import EditRefused, find_observation, find_tilt, find_track
 from napari_tiltalign.ui.layer_data import display_binning
 from napari_tiltalign.ui.layers import Layers
@@ -42,12 +42,12 @@ def centred(layers: Layers, tilt_id: str, position_yx_px: FloatArray, bead: int 
     Returns
     -------
     FloatArray or None
-        Raw pixel index (2,) of its centre; None if there is no free gold, or patches are followed.
+        Raw pixel index (2,) of its centre; None if there is no free gold, or areas of the images are followed.
     """
     series, alignment = layers.session.series, layers.session.alignment
     if series is None or alignment is None or layers.frame is None:
         raise EditRefused("align a tilt series first")
-    if follows_patches(alignment):
+    if follows_areas(alignment):
         return None
     binning = display_binning(series)
     view = int(layers.frame.rank[series.index_of(tilt_id)])

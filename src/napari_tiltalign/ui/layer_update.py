@@ -75,6 +75,8 @@ def _rewrite_features(layer: Points, features: pd.DataFrame) -> None:
     for name in features.columns:
         table[name] = features[name].to_numpy()
     layer.events.features()
+    if layer.text.visible:
+        layer.refresh_text()
 
 
 def _update_vectors(layer: Vectors, data: Any, attributes: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from napari.layers import Layer, Points
 from napari.layers.base import ActionType
 
 from napari_tiltalign.ui import actions, overlays
-from napari_tiltalign.ui.bead_table import follows_patches, gaps
+from napari_tiltalign.ui.bead_table import follows_areas, gaps
 from napari_tiltalign.ui.centring import bead_at, centred
 from napari_tiltalign.ui.edits import EditRefused
 from napari_tiltalign.ui.keys import bind_keys
@@ -141,7 +141,7 @@ class Mouse:
         centre = centred(self._layers, tilt_id, position, bead)
         alignment = self._session.alignment
         if centre is None:
-            if alignment is not None and not follows_patches(alignment):
+            if alignment is not None and not follows_areas(alignment):
                 self._session.told.emit("no free gold was found here: the bead is where you put it")
             return position
         return centre

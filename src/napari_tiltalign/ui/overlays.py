@@ -12,6 +12,7 @@ from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.model import Alignment, TiltSeries
 from napari_tiltalign.ui.bead_table import bead_diameter_px, gaps, used_beads
 from napari_tiltalign.ui.frame import Frame
+from napari_tiltalign.ui.height_overlay import HEIGHTS, heights_overlay
 from napari_tiltalign.ui.layer_data import LayerData, placement
 from napari_tiltalign.ui.motion_overlay import MOTION, motion_overlay
 from napari_tiltalign.ui.work import Candidate
@@ -19,10 +20,10 @@ from napari_tiltalign.ui.work import Candidate
 BEADS, GAPS, PATHS, RESIDUALS, AXIS = "beads", "gaps", "bead paths", "residuals", "tilt axis"
 """Names of the layers."""
 
-ALL = (AXIS, PATHS, MOTION, RESIDUALS, GAPS, BEADS)
+ALL = (AXIS, PATHS, HEIGHTS, MOTION, RESIDUALS, GAPS, BEADS)
 """All of them, the lowest first."""
 
-_OF_TRACKS = frozenset({BEADS, GAPS, PATHS, RESIDUALS})
+_OF_TRACKS = frozenset({BEADS, GAPS, PATHS, RESIDUALS, HEIGHTS})
 
 RESIDUAL_COLOURS = Colormap(
     [[0.10, 0.85, 0.95], [1.0, 0.90, 0.20], [1.0, 0.15, 0.25]], name="residual", controls=[0.0, 0.5, 1.0]
@@ -76,6 +77,8 @@ def overlay(role: str, series: TiltSeries, alignment: Alignment, frame: Frame, s
             return paths_overlay(series, alignment, frame)
         case "residuals":
             return residuals_overlay(series, alignment, frame)
+        case "heights":
+            return heights_overlay(series, alignment, frame)
         case "local motion":
             return motion_overlay(series, alignment, frame)
         case "tilt axis":

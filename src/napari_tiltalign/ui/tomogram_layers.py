@@ -1,23 +1,27 @@
-"""Sections of the small tomogram beside the images, with the slab that was found drawn into them."""
+"""Sections of the small tomogram beside the images, with the slab that was found, and what was followed, in them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Layer, Vectors
+import pandas as pd
+from napari.layers import Image, Layer, Points, Vectors
 from numpy.typing import NDArray
 
 from napari_tiltalign.geometry import FloatArray
-from napari_tiltalign.model import TiltSeries
+from napari_tiltalign.model import Alignment, TiltSeries
 from napari_tiltalign.quality.preview import Preview
+from napari_tiltalign.ui.bead_table import follows_areas
+from napari_tiltalign.ui.height_overlay import height_colours, heights_nm
 from napari_tiltalign.ui.layer_data import AXIS_LABELS, METADATA_KEY, UNITS, contrast_limits
 from napari_tiltalign.ui.layers import ROLE_KEY, Layers
 
-SECTION_XY, SECTION_XZ, SLAB = "tomogram XY", "tomogram XZ", "slab"
+SECTION_XY, SECTION_XZ, SLAB, HEIGHTS_XZ = "tomogram XY", "tomogram XZ", "slab", "heights XZ"
 """Roles and names of the layers."""
 
 SLAB_COLOUR = "#ffd23f"
+_MARK_PX = 7.0
 _APART = 0.03
 """Space between images and sections, part of the field."""
 
@@ -45,22 +49,26 @@ class TomogramLayers:
             return
         self._shown = tomogram
         viewer = self._layers.viewer
-        for role in (SECTION_XY, SECTION_XZ, SLAB):
+        for role in (SECTION_XY, SECTION_XZ, SLAB, HEIGHTS_XZ):
             layer = self._layers.layer(role)
             if layer is not None:
                 viewer.layers.remove(layer)
-        if tomogram is None or series is None:
+        alignment = self._session.alignment
+        if tomogram is None or series is None or alignment is None:
             return
         active = viewer.layers.selection.active
-        for layer in tomogram_layers(series, tomogram):
+        for layer in tomogram_layers(series, alignment, tomogram):
             layer.metadata.update({METADATA_KEY: series})
             viewer.layers.insert(0, layer)
         viewer.layers.selection.active = active
         viewer.reset_view()
 
 
-def tomogram_layers(series: TiltSeries, tomogram: Preview) -> list[Layer]:
-    """Layers of the sections, to the right of the images of a series, xz below xy; the topmost first."""
+def tomogram_layers(series: TiltSeries, alignment: Alignment, tomogram: Preview) -> list[Layer]:
+    """Layers of the sections, to the right of the images of a series, xz below xy; the topmost first.
+
+    The slab and the heights of beads, patches or tiles are drawn over the xz section.
+    """
     sections, voxel = tomogram.slices(), tomogram.grid.voxel_angst
     field = np.array(series.image_shape_yx) * series.pixel_size_angst
     space = _APART * float(field.max())
@@ -71,6 +79,7 @@ def tomogram_layers(series: TiltSeries, tomogram: Preview) -> list[Layer]:
         **_placed(below, voxel), metadata={ROLE_KEY: SLAB},
     )  # fmt: skip
     return [
+        *_heights(alignment, tomogram, below),
         slab,
         _section(SECTION_XZ, sections["xz"], below, voxel),
         _section(SECTION_XY, sections["xy"], corner, voxel),
@@ -82,6 +91,34 @@ def slab_lines(tomogram: Preview) -> FloatArray:
     edges = tomogram.slab_edges_voxels()
     width = tomogram.volume.shape[2] - 1
     return np.array([[(first, 0.0), (last - first, float(width))] for first, last in edges.T])
+
+
+def points_in_section(alignment: Alignment, tomogram: Preview) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Where tracks lie in the xz section, whatever their y: (z, x) in voxels, shape (p, 2), and which are in it."""
+    points = alignment.tracks.points_zyx_angst if alignment.tracks is not None else np.zeros((0, 3))
+    if tomogram.levelled:
+        points = tomogram.slab.levelling().inverse().apply(points)
+    index = tomogram.grid.index_of(points)
+    inside = ((index >= 0) & (index <= np.array(tomogram.volume.shape) - 1)).all(axis=1)
+    return index[:, [0, 2]], np.asarray(inside)
+
+
+def _heights(alignment: Alignment, tomogram: Preview, corner_yx: FloatArray) -> list[Layer]:
+    """The layer of what is followed, seen from the side; none where there are no tracks."""
+    place, inside = points_in_section(alignment, tomogram)
+    if alignment.tracks is None or not inside.any():
+        return []
+    heights = heights_nm(alignment)
+    return [
+        Points(
+            place[inside], name=HEIGHTS_XZ, symbol="square" if follows_areas(alignment) else "disc", size=_MARK_PX,
+            face_color=height_colours(heights)[inside], border_color="black", border_width=0.1,
+            features=pd.DataFrame(
+                {"track_id": alignment.tracks.track_ids[inside], "height_nm": heights[inside].round(1)}
+            ),
+            **_placed(corner_yx, tomogram.grid.voxel_angst), metadata={ROLE_KEY: HEIGHTS_XZ},
+        )
+    ]  # fmt: skip
 
 
 def _section(name: str, pixels: NDArray[np.float32], corner_yx: FloatArray, voxel: float) -> Image:
