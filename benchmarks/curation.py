@@ -67,10 +67,23 @@ class Curation:
         self.step += 1
         self.layers.session.select_bead(self.step % N_BEADS)
 
+    def setup_aligned(self) -> None:
+        """Look at aligned views, and let all of them be made, as happens while one is looked at."""
+        if not self.layers.session.shows_aligned:
+            self.layers.session.show_aligned(True)
+            stack = self.layers.layer(ALIGNED).data
+            for view in range(N_VIEWS):
+                stack.image(view)
+
     def time_aligned_step(self) -> None:
-        """Look at the next aligned view, which was never made before."""
-        self.layers.session.show_aligned(True)
+        """Look at the next aligned view, which was made while the one before was looked at."""
+        self.setup_aligned()
         self.step += 1
-        stack = self.layers.layer(ALIGNED).data
-        stack.clear()
+        self.viewer.dims.set_current_step(0, self.step % N_VIEWS)
+
+    def time_aligned_step_unforeseen(self) -> None:
+        """Jump to an aligned view that was never made before."""
+        self.layers.session.show_aligned(True)
+        self.step += N_VIEWS // 2
+        self.layers.layer(ALIGNED).data.clear()
         self.viewer.dims.set_current_step(0, self.step % N_VIEWS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Layer, Points, Tracks, Vectors
 
-from napari_tiltalign.ui import lazy_stack, overlays
+from napari_tiltalign.images.transform import aligned_view
+from napari_tiltalign.ui import aligned_stack, lazy_stack, overlays
 from napari_tiltalign.ui.attach import layers_of
 from napari_tiltalign.ui.bead_table import gaps, used_beads
 from napari_tiltalign.ui.commands import AddAlignment, EditTracks, ExcludeViews
@@ -160,13 +162,22 @@ def test_the_aligned_images_follow_the_alignment(aligned, truth):
     )
 
 
-def test_only_the_view_that_is_shown_is_resampled(viewer, aligned):
+def test_the_viewer_waits_for_the_view_that_is_shown_only(viewer, aligned, monkeypatch):
     aligned.session.show_aligned(True)
-    stack = aligned.layer(ALIGNED).data
-    stack.clear()
+    assert aligned.wait_for_neighbours(20.0)
+    resampled_by = []
+
+    def counted(image, matrix):
+        resampled_by.append(threading.current_thread() is threading.main_thread())
+        return aligned_view(image, matrix)
+
+    monkeypatch.setattr(aligned_stack, "aligned_view", counted)
+    aligned.layer(ALIGNED).data.clear()
     for rank in (3, 4, 5, 4):
         viewer.dims.set_current_step(0, rank)
-    assert set(stack.cached()) == {3, 4, 5}
+    assert aligned.wait_for_neighbours(20.0)
+    assert sum(resampled_by) <= 3
+    assert len(resampled_by) <= 13, "no view is resampled twice"
 
 
 def test_the_selected_bead_is_white(aligned):
@@ -181,9 +192,26 @@ def test_excluded_views_say_so(viewer, layers):
     assert "EXCLUDED: ice" in text_overlay(viewer).text
 
 
+def test_aligned_views_near_the_one_that_is_shown_are_made_ahead(aligned, viewer):
+    session, stack = aligned.session, aligned.layer(ALIGNED).data
+    assert stack.cached() == (), "none is made while raw images are looked at"
+    session.show_aligned(True)
+    assert aligned.wait_for_neighbours(20.0)
+    assert set(stack.cached()) == set(range(1, 12)), "the sixth, and five to either side"
+    viewer.dims.set_current_step(0, 10)
+    assert aligned.wait_for_neighbours(20.0)
+    assert 12 in stack.cached()
+    stack.clear()
+    session.show_aligned(False)
+    viewer.dims.set_current_step(0, 4)
+    assert aligned.wait_for_neighbours(20.0)
+    assert stack.cached() == ()
+
+
 def test_3d_display_makes_no_large_stack_and_hides_the_images(viewer, aligned, monkeypatch):
     monkeypatch.setattr(lazy_stack, "LARGEST_REQUEST_BYTES", 1000)
     aligned.session.show_aligned(True)
+    assert aligned.wait_for_neighbours(20.0)
     stack = aligned.layer(ALIGNED).data
     stack.clear()
     told = []

@@ -147,6 +147,39 @@ def test_may_be_used_from_many_threads():
     assert len(stack.cached()) <= 2
 
 
+def test_an_image_that_another_thread_is_at_is_waited_for():
+    started, again, go_on = threading.Event(), threading.Event(), threading.Event()
+
+    def load(view: int) -> np.ndarray:
+        (again if started.is_set() else started).set()
+        assert go_on.wait(10)
+        return PIXELS[view]
+
+    stack = LazyStack(load, 5, (4, 3))
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(stack.image, 1)
+        assert started.wait(10)
+        second = pool.submit(stack.image, 1)
+        assert not again.wait(0.3), "it is loaded twice"
+        go_on.set()
+        assert first.result() is second.result()
+
+
+def test_after_a_failure_it_is_tried_again():
+    broken = [True]
+
+    def load(view: int) -> np.ndarray:
+        if broken[0]:
+            raise RuntimeError("a bug")
+        return PIXELS[view]
+
+    stack = LazyStack(load, 5, (4, 3))
+    with pytest.raises(RuntimeError, match="a bug"):
+        stack.image(1)
+    broken[0] = False
+    np.testing.assert_array_equal(stack.image(1), PIXELS[1])
+
+
 def test_an_unreadable_image_is_empty_and_warned_about_once():
     def load(view: int) -> np.ndarray:
         if view == 1:

@@ -30,6 +30,8 @@ ROLE_KEY = "tiltalign_role"
 """Marks layers that belong to the session; their metadata say which they are."""
 
 _STACKS_KEPT = 3
+_REACH = 5
+"""So many aligned views to either side of the one that is looked at are made ahead."""
 
 
 class Layers:
@@ -47,7 +49,7 @@ class Layers:
         self._viewer = ref(viewer)
         self.session = session
         self._stacks: dict[str, LazyStack] = {}
-        self._preload = Preload()
+        self._preload, self._ahead = Preload(), Preload()
         self._contrast = FollowingContrast()
         self._refreshing = False
         self.frame: Frame | None = None
@@ -105,6 +107,10 @@ class Layers:
         """Wait until the images of this series are read; False if that takes too long."""
         return self._preload.wait(timeout_s)
 
+    def wait_for_neighbours(self, timeout_s: float) -> bool:
+        """Wait until the aligned views near the one that is shown are made; False if that takes too long."""
+        return self._ahead.wait(timeout_s)
+
     # --- series
 
     def _on_inserted(self, event: Any) -> None:
@@ -143,6 +149,7 @@ class Layers:
     def _show_series(self) -> None:
         series = self.session.series
         self._preload.stop()
+        self._ahead.stop()
         self._remove_own(lambda layer: series is None or layer.metadata[METADATA_KEY].name != series.name)
         self._hide_other_series(series)
         if series is None:
@@ -215,6 +222,15 @@ class Layers:
     def _follow_contrast(self) -> None:
         shown = self.layer(ALIGNED) if self.session.shows_aligned else self.raw_layer()
         self._contrast.follow(shown, self.current_rank())
+        self._make_neighbours()
+
+    def _make_neighbours(self) -> None:
+        """Make the aligned views that will be looked at next."""
+        layer = self.layer(ALIGNED)
+        if layer is not None and self.session.shows_aligned:
+            self._ahead.start_around(layer.data, self.current_rank(), _REACH)
+        else:
+            self._ahead.stop()
 
     def _show_aligned_stack(self, series: TiltSeries, alignment: Alignment) -> None:
         layer, raw = self.layer(ALIGNED), self.raw_layer()

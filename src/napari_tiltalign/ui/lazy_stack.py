@@ -58,6 +58,7 @@ class LazyStack:
         self.capacity = max(1, cache_bytes // max(1, self._image_bytes()))
         self._cache: OrderedDict[int, NDArray[Any]] = OrderedDict()
         self._generation = 0
+        self._loading: dict[tuple[int, int], threading.Event] = {}
         self._warned: set[int] = set()
         self._lock = threading.Lock()
 
@@ -111,17 +112,28 @@ class LazyStack:
         if not -len(self) <= view < len(self):
             raise IndexError(f"image {view} of a stack of {len(self)}")
         view %= len(self)
-        with self._lock:
-            if view in self._cache:
-                self._cache.move_to_end(view)
-                return self._cache[view]
-            generation = self._generation
-        image = self._loaded(view)
-        with self._lock:
-            if generation == self._generation:
-                self._cache[view] = image
-                while len(self._cache) > self.capacity:
-                    self._cache.popitem(last=False)
+        while True:
+            with self._lock:
+                if view in self._cache:
+                    self._cache.move_to_end(view)
+                    return self._cache[view]
+                asked = (self._generation, view)
+                others = self._loading.get(asked)
+                if others is None:
+                    ready = self._loading[asked] = threading.Event()
+                    break
+            others.wait()  # another thread is at it
+        try:
+            image = self._loaded(view)
+            with self._lock:
+                if asked[0] == self._generation:
+                    self._cache[view] = image
+                    while len(self._cache) > self.capacity:
+                        self._cache.popitem(last=False)
+        finally:
+            with self._lock:
+                del self._loading[asked]
+            ready.set()
         return image
 
     def _loaded(self, view: int) -> NDArray[Any]:

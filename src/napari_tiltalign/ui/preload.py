@@ -1,4 +1,4 @@
-"""Images are read ahead, from the middle of the stack outwards, while the first is already looked at."""
+"""Images are made ahead, from one of them outwards, while that one is already looked at."""
 
 from __future__ import annotations
 
@@ -12,34 +12,49 @@ def middle_out(length: int) -> list[int]:
     return sorted(range(length), key=lambda index: (abs(index - length // 2), index))
 
 
+def outwards(length: int, first: int, reach: int) -> list[int]:
+    """Indices within `reach` of one of 0..length-1, in the order of their distance from it."""
+    near = range(max(0, first - reach), min(length, first + reach + 1))
+    return sorted(near, key=lambda index: (abs(index - first), index))
+
+
 class Preload:
-    """Reads the images of one stack at a time in a thread of its own."""
+    """Makes the images of one stack at a time in a thread of its own."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self, stack: LazyStack) -> None:
-        """Read the images of a stack, as many as it can keep; another stack that is being read is left alone."""
+        """Make the images of a stack, from the middle on, as many as it can keep."""
+        self._start(stack, middle_out(len(stack))[: stack.capacity])
+
+    def start_around(self, stack: LazyStack, view: int, reach: int) -> None:
+        """Make the neighbours of an image, the next ones first."""
+        self._start(stack, outwards(len(stack), view, min(reach, (stack.capacity - 1) // 2)))
+
+    def _start(self, stack: LazyStack, views: list[int]) -> None:
+        """Begin with images, and leave those alone that were asked for before."""
         self.stop()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=_read, args=(stack, self._stop), daemon=True, name="tiltalign-preload")
+        work = (stack, views, self._stop)
+        self._thread = threading.Thread(target=_make, args=work, daemon=True, name="tiltalign-preload")
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop after the image that is being read."""
+        """Stop after the image that is being made."""
         self._stop.set()
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until everything is read; False if that takes too long."""
+        """Wait until everything is made; False if that takes too long."""
         if self._thread is not None:
             self._thread.join(timeout_s)
             return not self._thread.is_alive()
         return True
 
 
-def _read(stack: LazyStack, stop: threading.Event) -> None:
-    for view in middle_out(len(stack))[: stack.capacity]:
+def _make(stack: LazyStack, views: list[int], stop: threading.Event) -> None:
+    for view in views:
         if stop.is_set():
             return
         stack.image(view)
