@@ -307,6 +307,23 @@ def test_row_80_nothing_in_an_input_is_ever_executed(path: Path) -> None:
             assert (ast.unparse(call.func)) not in ("os.system", "os.popen", "torch.load")
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_row_85_no_xml_is_read(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imported = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+    imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    # whoever adds a reader of XML: expand no entities, limit the size, and test it with a bomb
+    assert not {name.partition(".")[0] for name in imported} & {"xml", "lxml", "defusedxml", "bs4", "xmltodict"}
+
+
+def test_row_81_a_record_of_an_earlier_run_that_makes_no_sense_is_not_used(nudge: NudgeMethod, star: Path) -> None:
+    run(star)
+    for text in ("[" * 100_000, "[1]", '{"method": "nudge", "series": [1]}', '{"method": "nudge", "series": {"a": 1}}'):
+        (star.parent / "out/run.json").write_text(text)
+        planned = plan_dataset(read(star), Nudge(amount_nm=2.0), star.parent / "out", placement=SERIAL)
+        assert np.isnan(planned.seconds)
+
+
 def test_row_83_an_open_scheduler_is_told_about() -> None:
     def said(address: str) -> str:
         client = types.SimpleNamespace(scheduler=types.SimpleNamespace(address=address), dashboard_link="")

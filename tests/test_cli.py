@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,10 +19,12 @@ from fake_method import Nudge, NudgeMethod
 from napari_tiltalign.cli import main
 from napari_tiltalign.cli.align import add_methods
 from napari_tiltalign.cli.watching import plain
+from napari_tiltalign.errors import BadInput
 from napari_tiltalign.io import read
 from napari_tiltalign.io.convert import read_alignment
 from napari_tiltalign.io.record import read_record
 from napari_tiltalign.methods.base import MethodOptions, flag_names, methods
+from napari_tiltalign.report import ReportOptions, write_report
 
 Capture = pytest.CaptureFixture[str]
 
@@ -214,6 +217,27 @@ def test_watch_only_some_and_start_from_earlier_results(nudge: NudgeMethod, star
     assert main([*watch, "--only", "unlucky_02", "--start", str(earlier)]) == 0
     assert [place.name for place in (out / "external").iterdir()] == ["unlucky_02"]
     assert read_record(out / "external/unlucky_02/alignment.json").geometry.shift_yx_angst[0, 0] == 30.0
+
+
+def test_watch_keeps_the_report_current(
+    nudge: NudgeMethod, star: Path, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    quick = ["--settle-minutes", "0", "--poll-seconds", "0.1", "--end-after-minutes", "0.005", "--scheduler", "serial"]
+    told: list[tuple[bool, list[str]]] = []
+
+    def told_of(folder: Path, options: ReportOptions, **arguments: object) -> tuple[Path, Path]:
+        told.append((options.pictures, sorted(json.loads((out / "run.json").read_text())["series"])))
+        if len(told) == 1:
+            raise BadInput("something is odd")
+        return write_report(folder, options)
+
+    monkeypatch.setattr("napari_tiltalign.report.write_report", told_of)
+    assert main(["watch", "nudge", str(star), "--output", str(out), *quick, "--report"]) == 0
+    assert told == [(False, ["TS_01", "unlucky_02"]), (True, ["TS_01", "unlucky_02"])]
+    said = capsys.readouterr()
+    assert "the report cannot be written: something is odd" in said.err
+    assert said.out.splitlines()[-2:] == [str(out / "report.html"), str(out / "scores.csv")]
+    assert "unlucky_02" in (out / "report.html").read_text()
 
 
 def test_stack_with_what_its_files_do_not_say(nudge: NudgeMethod, tmp_path: Path) -> None:

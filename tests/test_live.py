@@ -20,6 +20,7 @@ from napari_tiltalign.io import read
 from napari_tiltalign.io.record import read_record
 from napari_tiltalign.io.run_lock import FolderBusy
 from napari_tiltalign.io.star import read_star
+from napari_tiltalign.methods.base import Progress
 
 ANGLES = (0.0, 20.0, -20.0, -40.0, 40.0, 60.0, -60.0)
 Action = Callable[[], object]
@@ -262,6 +263,24 @@ def test_only_some_series_which_need_not_be_there_yet(nudge: NudgeMethod, incomi
         "1 aligned, 0 failed, waiting for TS_05 (5 images)",
         "2 aligned, 0 failed, waiting for new series",
     ]
+
+
+def test_what_else_there_is_can_be_kept_up_to_date_and_the_watch_stopped_meanwhile(
+    nudge: NudgeMethod, incoming: Path, out: Path
+) -> None:
+    collect(incoming, "TS_01", 5)
+    tables: list[list[str]] = []
+
+    def refresh(progress: Progress) -> None:
+        progress(0.5, "looking")
+        tables.append(listed(out))
+        if len(tables) == 2:
+            (out / "STOP").touch()
+            progress(0.5, "still looking")
+            pytest.fail("it was told to stop")
+
+    follow_until_stopped(incoming, out, {4.0: lambda: collect(incoming, "TS_02", 5)}, refresh=refresh)
+    assert tables == [["TS_01"], ["TS_01", "TS_02"]]
 
 
 def start_of(incoming: Path, earlier: Path, name: str, amount_nm: float) -> None:

@@ -11,7 +11,15 @@ import pytest
 from fake_programs import HOSTILE, IMOD, Programs, alignment_of, series_named
 
 from napari_tiltalign.api import align
-from napari_tiltalign.errors import BadInput, BadTiltSeries, Cancelled, ProgramFailed, ProgramMissing
+from napari_tiltalign.errors import (
+    BadInput,
+    BadTiltSeries,
+    Cancelled,
+    ProgramFailed,
+    ProgramMissing,
+    TiltAlignError,
+)
+from napari_tiltalign.external.aretomo_options import AreTomo
 from napari_tiltalign.external.imod import IMOD_FIDUCIAL, IMOD_PATCH_TRACKING
 from napari_tiltalign.external.imod_directives import directive_text
 from napari_tiltalign.external.imod_options import ImodFiducial, ImodPatchTracking
@@ -357,6 +365,31 @@ def test_paths_are_in_no_record(programs: Programs, tmp_path: Path) -> None:
     assert text == record_text(align(series, ImodFiducial()))
     assert json.loads(text)["details"]["program"]["version"] == "4.12.62"
     assert options.replace(n_beads=9).executable == str(executable)
+
+
+def test_row_79_a_project_cannot_say_what_is_run(
+    programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, mark = tmp_path / "project", tmp_path / "it_was_run"
+    (project / "bin").mkdir(parents=True)
+    planted = [project / name for name in ("batchruntomo", "tiltxcorr", "bin/batchruntomo", "AreTomo2")]
+    for program in planted:
+        program.write_text(f"#!/bin/sh\ntouch {mark}\n")
+        program.chmod(0o755)
+    exe = str(planted[0])
+    series = series_named()
+    tilts = (dataclasses.replace(t, columns={**t.columns, "rlnBatchtomoExecutable": exe}) for t in series.tilts)
+    series = series.replace(tilts=tuple(tilts), columns={**series.columns, "fn_batchtomo_exe": exe})
+    job = "data_joboptions_values\n\nloop_\n_rlnJobOptionVariable #1\n_rlnJobOptionValue #2\n"
+    (project / "job.star").write_text(f"{job}fn_batchtomo_exe {exe}\nexecutable {exe}\n")
+    monkeypatch.chdir(project)
+    for method in (ImodFiducial(), AreTomo()):
+        with pytest.raises(ProgramMissing):
+            align(series, method)
+    assert not mark.exists()
+    with pytest.raises(TiltAlignError):  # only who gives the command can, although nothing comes of it
+        align(series, ImodFiducial(executable=exe, route="batchruntomo"))
+    assert mark.exists()
 
 
 def test_a_folder_of_somebody_else_is_left_alone(programs: Programs, tmp_path: Path) -> None:

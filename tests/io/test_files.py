@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_tiltalign.io import edge_centre, files
-from napari_tiltalign.io.files import safe_name, sha256_of, write_atomic
+from napari_tiltalign.io.files import read_facts, safe_name, sha256_of, write_atomic
 
 
 @pytest.mark.parametrize("data", ["text é\r\nkept\n", b"\x00\xff\n", ""], ids=["text", "bytes", "empty"])
@@ -104,6 +104,19 @@ def test_escaped_names_do_not_collide() -> None:
 @given(st.text(), st.text())
 def test_two_names_never_share_a_file(first: str, second: str) -> None:
     assert (safe_name(first) == safe_name(second)) == (first == second)
+
+
+def test_row_81_facts_that_make_no_sense_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "facts.json"
+    for text in ("", "{", "[1]", "[" * 100_000, '{"a": ' * 100_000, '{"a": ' + "1" * 10_000 + "}"):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=r"\w"):
+            read_facts(file)
+    file.write_text('{"a": 1}')
+    assert read_facts(file) == {"a": 1}
+    monkeypatch.setattr(files, "MOST_FACTS_BYTES", 7)
+    with pytest.raises(ValueError, match="has 8 bytes"):
+        read_facts(file)
 
 
 def test_sha256_of_a_file(tmp_path: Path) -> None:

@@ -268,7 +268,7 @@ def test_a_changed_file_is_noticed(write_project: Callable[..., Path]) -> None:
     assert not state.is_intact(folder.root)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"fingerprint": 1}', "not json"])
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"fingerprint": 1}', "not json", "[" * 100_000])
 def test_damaged_state_means_that_nothing_is_known(tmp_path: Path, text: str) -> None:
     (tmp_path / "state.json").write_text(text)
     assert SeriesState.read(tmp_path / "state.json") is None

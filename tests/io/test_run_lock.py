@@ -43,7 +43,7 @@ def test_lock_of_a_process_that_lives_is_respected(tmp_path: Path) -> None:
         RunLock(tmp_path)
 
 
-@pytest.mark.parametrize("why", ["dead", "number used again", "half written", "not ours"])
+@pytest.mark.parametrize("why", ["dead", "number used again", "half written", "not ours", "nonsense"])
 def test_lock_of_a_dead_process_is_taken_over(tmp_path: Path, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_lock, "_BEING_WRITTEN_S", 0.1)
     if why == "dead":
@@ -51,7 +51,8 @@ def test_lock_of_a_dead_process_is_taken_over(tmp_path: Path, why: str, monkeypa
     elif why == "number used again":
         left_behind(tmp_path, process_began=psutil.Process().create_time() - 100)
     else:
-        (tmp_path / "run.lock").write_text("" if why == "half written" else "[]")
+        text = {"half written": "", "not ours": "[]", "nonsense": "[" * 100_000}[why]
+        (tmp_path / "run.lock").write_text(text)
     with RunLock(tmp_path) as lock:
         lock.check()
     assert list(tmp_path.iterdir()) == []

@@ -22,6 +22,13 @@ def test_diameter_is_estimated_from_the_images(diameter_nm):
     assert estimated_nm == pytest.approx(diameter_nm, rel=0.2)
 
 
+def test_the_diameter_cannot_be_estimated_in_images_that_are_too_small():
+    series = simulate(SMALL).series
+    small = series.replace(image_shape_yx=(60, 320))  # refused before they are read
+    with pytest.raises(MethodFailed, match="images of 60 px are too small"):
+        estimate_diameter_px(small, bright=False)
+
+
 def test_series_without_gold_is_refused_with_counts_and_a_suggestion():
     series = simulate(SMALL.replace(n_beads=0)).series
     with pytest.raises(MethodFailed, match=r"no gold beads of 10 nm: of \d+ candidates .* align without beads"):

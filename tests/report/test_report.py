@@ -14,11 +14,13 @@ import pytest
 
 from napari_tiltalign import read, write
 from napari_tiltalign.cli import main
-from napari_tiltalign.errors import BadInput
+from napari_tiltalign.errors import BadInput, Cancelled
 from napari_tiltalign.io.output_folder import OutputFolder
 from napari_tiltalign.io.project import write_relion_project
 from napari_tiltalign.model import Flag
 from napari_tiltalign.report import ReportOptions, write_report
+from napari_tiltalign.report.dataset import scores_csv
+from napari_tiltalign.report.series_page import COLUMNS, SeriesPage
 from napari_tiltalign.simulation import Simulation, simulate
 
 TINY = Simulation(image_rows_px=128, image_columns_px=144, pixel_size_angst=28, tilt_step_deg=8, n_beads=10)
@@ -106,6 +108,64 @@ def test_names_and_messages_cannot_inject_anything(results: Path):
     assert "<script>alert(1)</script>" in " ".join(page.text)
 
 
+@pytest.mark.parametrize("text", ["=HYPERLINK(1)", "+1", "-1", "@SUM(1)", "\t=1"])
+def test_row_82_no_text_is_a_formula_in_a_spreadsheet(text: str):
+    page = SeriesPage(text, "s0", "failed", dict.fromkeys(COLUMNS, -1.5), problems=(text,))
+    (row,) = csv.DictReader(scores_csv([page]).splitlines(keepends=True))
+    assert (row["series"], row["reasons"]) == (f"'{text}", f"'{text}")
+    assert float(row["score"]) == -1.5  # numbers stay numbers
+
+
+def test_row_75_what_failed_is_on_the_first_screen(results: Path):
+    text = (results / "report.html").read_text(encoding="utf-8")
+    first = text[text.index('id="failed"') : text.index('id="table"')]
+    assert f'<a href="#s2">{GONE}</a>: no beads &lt;i&gt;at all&lt;/i&gt;' in first
+    assert first.count("<li>") == 1
+
+
+@pytest.mark.parametrize(
+    "record",
+    ["[" * 100_000, "[1]", '{"series": []}', '{"series": {"TS_1": "aligned"}}', '{"command": 5}', '{"options": [1]}'],
+)
+def test_row_81_a_record_that_makes_no_sense_is_refused(results: Path, tmp_path: Path, record: str):
+    shutil.copytree(results / "external", tmp_path / "external")
+    OutputFolder(tmp_path).run_record.write_text(record)
+    with pytest.raises(BadInput, match=r"run\.json (is no record|cannot be read)"):
+        write_report(tmp_path, ReportOptions(judged=False, pictures=False))
+
+
+def test_a_bug_in_judging_costs_its_own_series_only(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    copy = Path(shutil.copytree(results, tmp_path / "copy"))
+    OutputFolder(copy).series_folder("TS_1").joinpath("scores.json").unlink()
+
+    def slip(*series_and_alignment: object, **more: object) -> None:
+        raise ZeroDivisionError("a slip")
+
+    monkeypatch.setattr("napari_tiltalign.report.dataset.judge", slip)
+    write_report(copy, ReportOptions(pictures=False))
+    with (copy / "scores.csv").open(newline="", encoding="utf-8") as file:
+        rows = {row["series"]: row for row in csv.DictReader(file)}
+    assert "ZeroDivisionError: a slip" in rows["TS_1"]["reasons"]
+    assert rows[NASTY]["score"]
+
+
+def test_a_report_can_be_stopped_while_it_judges(results: Path, tmp_path: Path):
+    copy = Path(shutil.copytree(results, tmp_path / "copy"))
+    for file in copy.rglob("scores.json"):
+        file.unlink()
+    told: list[str] = []
+
+    def impatient(fraction: float, message: str) -> None:
+        told.append(message)
+        if told.count("TS_1") == 2:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        write_report(copy, ReportOptions(pictures=False), progress=impatient)
+    assert set(told) == {"TS_1"}
+    assert not list(copy.rglob("scores.json"))
+
+
 def test_nothing_is_loaded_from_elsewhere(results: Path):
     text = (results / "report.html").read_text(encoding="utf-8")
     links = [a for _, attrs in _Page(text).tags for k, a in attrs.items() if k in ("src", "href")]
@@ -129,7 +189,7 @@ def test_scores_are_kept_until_the_alignment_changes(results: Path, monkeypatch:
 
     judged: list[str] = []
     judge = module.judge
-    monkeypatch.setattr(module, "judge", lambda series, a: (judged.append(series.name), judge(series, a))[1])
+    monkeypatch.setattr(module, "judge", lambda series, a, **more: (judged.append(series.name), judge(series, a))[1])
     write_report(results, ReportOptions(pictures=False))
     assert judged == []
     record = OutputFolder(results).alignment_record("TS_1")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from napari_tiltalign.errors import BadInput, BadTiltSeries
 from napari_tiltalign.io.output import write_tables_again
 from napari_tiltalign.io.output_folder import OutputFolder
 from napari_tiltalign.io.run_lock import RunLock
-from napari_tiltalign.methods.base import MethodOptions, check_usable
+from napari_tiltalign.methods.base import MethodOptions, Progress, check_usable
 from napari_tiltalign.model import Dataset, TiltSeries
 
 WATCHING = "watching"
@@ -80,6 +80,7 @@ def watch(
     placement: Placement = _ANYWHERE,
     command: Sequence[str] = (),
     watcher: Watcher | None = None,
+    refresh: Callable[[Progress], None] | None = None,
     clock: Clock | None = None,
 ) -> Summary:
     """Align series as they arrive, until somebody stops it.
@@ -115,6 +116,9 @@ def watch(
         The command that asked for it, for the record.
     watcher
         Told how it goes.
+    refresh
+        Called whenever the tables have changed, to bring up to date what else there is. It should call what it is given
+        several times a second, as a method does its progress, so that the watch can be stopped meanwhile.
     clock
         For tests.
 
@@ -148,6 +152,8 @@ def watch(
             while not follower.is_over():
                 if follower.step():
                     record.write(WATCHING, follower.summary().outcomes)
+                    if refresh is not None and follower.summary().outcomes:
+                        refresh(follower.look_up)
                 follower.pause()
             record.write("finished", follower.summary().outcomes)
         except BaseException as error:
@@ -239,6 +245,10 @@ class _Follower:
         while (left_s := end_s - self._clock.now_s()) > 0:
             self._check()
             self._clock.sleep(min(left_s, _SLICE_S))
+
+    def look_up(self, fraction: float, message: str) -> None:
+        """Stop if that is asked for, during something else that takes long."""
+        self._check()
 
     def _check(self) -> None:
         self._lock.check()

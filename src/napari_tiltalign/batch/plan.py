@@ -23,6 +23,7 @@ from napari_tiltalign.batch.placement import Placement
 from napari_tiltalign.batch.starts import start_digest, start_file
 from napari_tiltalign.errors import BadInput, TiltAlignError
 from napari_tiltalign.images.compute import available_cpus
+from napari_tiltalign.io.files import read_facts
 from napari_tiltalign.io.fingerprint import work_fingerprint
 from napari_tiltalign.io.output_folder import OutputFolder
 from napari_tiltalign.io.series_state import SeriesState
@@ -307,7 +308,7 @@ def _estimated_seconds(request: Request, planned: Iterable[PlannedSeries], worke
 def _earlier_seconds(request: Request) -> dict[str, float]:
     """Seconds of every series that the last run with this method has aligned."""
     try:
-        record = json.loads(request.folder.run_record.read_text(encoding="utf-8"))
+        record = read_facts(request.folder.run_record)
         if record["method"] != method_of(request.options).name:
             return {}
         series = record["series"].items()

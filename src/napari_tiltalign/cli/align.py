@@ -65,7 +65,8 @@ class ShownOptions:
     json
         Print everything that happens as JSON, one object on a line.
     report
-        Judge the alignments and write report.html in the end, which takes about half a minute for each series.
+        Judge the alignments and write report.html, which takes about half a minute for each series; align does that in
+        the end, watch after every series, with pictures in the end only.
     """
 
     quiet: Annotated[bool, _SWITCH] = False

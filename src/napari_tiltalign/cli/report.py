@@ -42,8 +42,12 @@ def report(
     """
     from napari_tiltalign.report import ReportOptions, write_report
 
+    said = ""
+
     def tell(fraction: float, message: str) -> None:
-        if not quiet:
+        nonlocal said
+        if not quiet and message != said:
+            said = message
             print(f"{100 * fraction:3.0f} %  {message}", file=sys.stderr, flush=True)
 
     options = ReportOptions(not no_scores, not no_pictures, "" if input is None else str(input))

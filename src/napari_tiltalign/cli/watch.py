@@ -16,10 +16,11 @@ from napari_tiltalign.cli.align import METHOD_GROUP, ShownOptions, add_method_co
 from napari_tiltalign.cli.exit_codes import ExitCode, exit_code_for
 from napari_tiltalign.cli.options import flags_annotation
 from napari_tiltalign.cli.running import RunOptions, SlurmOptions, placement_of
-from napari_tiltalign.methods.base import Method, MethodOptions
+from napari_tiltalign.errors import BadInput
+from napari_tiltalign.methods.base import Method, MethodOptions, Progress
 
 if TYPE_CHECKING:
-    from napari_tiltalign.batch import Patience, Place, Placement
+    from napari_tiltalign.batch import Patience, Place, Placement, Watcher
 
 _NAMES = Parameter(consume_multiple=True, negative="", show_default=False)
 _PATIENCE_GROUP = Group("When a series is complete", sort_key=8)
@@ -188,7 +189,25 @@ def _watch(
             placement=placement,
             command=sys.argv,
             watcher=watcher,
+            refresh=_reporter(output, watcher) if shown.report else None,
         )
     if not (shown.json or shown.quiet):
         print(*summary_lines(summary), sep="\n")
+    if shown.report and summary.aligned:
+        from napari_tiltalign.cli.report import report
+
+        report(output, quiet=shown.json or shown.quiet, told=not (shown.json or shown.quiet))
     return exit_code_for(len(summary.aligned), len(summary.failed)) if summary.outcomes else ExitCode.GOOD
+
+
+def _reporter(output: Path, watcher: Watcher) -> Callable[[Progress], None]:
+    """Return what brings the report up to date, without pictures: those would be made anew for all series each time."""
+    from napari_tiltalign.report import ReportOptions, write_report
+
+    def refresh(progress: Progress) -> None:
+        try:
+            write_report(output, ReportOptions(pictures=False), progress=progress)
+        except (BadInput, OSError) as error:
+            watcher.notice(f"the report cannot be written: {error}")
+
+    return refresh

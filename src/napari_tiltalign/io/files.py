@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import secrets
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+MOST_FACTS_BYTES = 64 * 1024**2
+"""Larger files of facts are refused unread; those of a run over 10 000 series have a few MB."""
 _HARMLESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}(?<![.])")
 _HARMFUL_RUN = re.compile(r"[^A-Za-z0-9_.+-]+")
 _TEMPORARY_PREFIX = ".tiltalign-"
@@ -89,6 +93,38 @@ def safe_name(name: str) -> str:
     readable = _HARMFUL_RUN.sub("_", name).strip("._-")[:60] or "series"
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:12]
     return f"{readable}~{digest}"
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Read a JSON object, such as this program writes beside results; see `parse_facts`.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it holds something else, or is too large.
+    """
+    if (size := path.stat().st_size) > MOST_FACTS_BYTES:
+        raise ValueError(f"{path} has {size} bytes, which is too much for what it should hold")
+    return parse_facts(path.read_bytes())
+
+
+def parse_facts(text: bytes) -> dict[str, Any]:
+    """Read a JSON object, whoever may have written it.
+
+    Raises
+    ------
+    ValueError
+        If it is something else.
+    """
+    try:
+        facts = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(facts, dict):
+        raise ValueError("it holds no JSON object")
+    return facts
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

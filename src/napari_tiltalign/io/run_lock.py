@@ -24,6 +24,7 @@ from typing import Any, Self
 import psutil
 
 from napari_tiltalign.errors import BadInput, Cancelled
+from napari_tiltalign.io.files import parse_facts
 
 STOP_MARKERS = ("STOP", "RELION_JOB_ABORT_NOW")
 """Files that stop the run in whose output folder they appear; the second is what RELION's window writes."""
@@ -254,7 +255,6 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _parse(text: bytes) -> dict[str, Any]:
     try:
-        content = json.loads(text)
+        return parse_facts(text)
     except ValueError:
         return {}
-    return content if isinstance(content, dict) else {}

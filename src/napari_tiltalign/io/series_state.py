@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
-from napari_tiltalign.io.files import sha256_of, write_atomic
+from napari_tiltalign.io.files import read_facts, sha256_of, write_atomic
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -87,7 +87,7 @@ class SeriesState:
     def read(cls, path: Path) -> Self | None:
         """Read a state; None if there is none or it cannot be understood, because then nothing is known."""
         try:
-            state = json.loads(path.read_text(encoding="utf-8"))
+            state = read_facts(path)
             checksums = {str(name): str(digest) for name, digest in state["checksums"].items()}
             work, facts = str(state.get("work", "")), dict(state.get("facts", {}))
             return cls(str(state["fingerprint"]), str(state["failure"]), checksums, work, facts)

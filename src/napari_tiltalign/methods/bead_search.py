@@ -157,12 +157,15 @@ def estimate_diameter_px(series: TiltSeries, *, bright: bool) -> float:
     Raises
     ------
     MethodFailed
-        If nothing looks like gold at any diameter.
+        If nothing looks like gold at any diameter, or the images are too small for any.
     """
+    smallest, largest = _ESTIMATE_SMALLEST_PX, min(series.image_shape_yx) / 16.0
+    if largest < smallest:
+        raise MethodFailed(f"{series.name}: the diameter of the beads cannot be estimated: images of "
+                           f"{min(series.image_shape_yx)} px are too small for that")  # fmt: skip
     included = np.flatnonzero(series.included)
     lowest = included[np.argsort(np.abs(series.nominal_tilt_deg[included]), kind="stable")][:_ESTIMATE_VIEWS]
     images = [_read(series, int(index))[0] for index in lowest]
-    smallest, largest = _ESTIMATE_SMALLEST_PX, min(series.image_shape_yx) / 16.0
     diameters = smallest * _ESTIMATE_STEP ** np.arange(int(np.log(largest / smallest) / np.log(_ESTIMATE_STEP)) + 1)
 
     def strength(diameter: float) -> float:

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import logging
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,10 +17,10 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from napari_tiltalign.errors import BadInput, TiltAlignError
+from napari_tiltalign.errors import BadInput, Cancelled, TiltAlignError
 from napari_tiltalign.io import read
 from napari_tiltalign.io.convert import for_series
-from napari_tiltalign.io.files import write_atomic
+from napari_tiltalign.io.files import read_facts, write_atomic
 from napari_tiltalign.io.output_folder import OutputFolder
 from napari_tiltalign.io.record import read_record
 from napari_tiltalign.methods.base import Progress, silent
@@ -27,6 +28,10 @@ from napari_tiltalign.model import Alignment, Dataset, TiltSeries
 from napari_tiltalign.quality.scores import judge
 from napari_tiltalign.report.series_page import COLUMNS, SeriesPage, series_page
 
+_BEGINS_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_log = logging.getLogger(__name__)
+_MOST_FAILED = 20
+"""Failures that fit on the first screen of the page."""
 SCORES_FILE = "scores.json"
 """Beside the alignment of a series: what judging it gave, with the checksum of the alignment that was judged."""
 
@@ -84,7 +89,7 @@ def write_report(
     pages = []
     for number, name in enumerate(names):
         progress(number / len(names), name)
-        pages.append(_page(f"s{number}", name, results, dataset, run, options))
+        pages.append(_page(f"s{number}", name, results, dataset, run, options, _part(progress, number, names)))
     progress(1.0, "writing")
     page, table = results.root / "report.html", results.root / "scores.csv"
     write_atomic(page, _html(results, pages, run, problem))
@@ -92,13 +97,22 @@ def write_report(
     return page, table
 
 
+def _part(progress: Progress, number: int, names: list[str]) -> Progress:
+    """Progress within one series."""
+    return lambda fraction, message: progress((number + fraction) / len(names), names[number])
+
+
 def _run_record(results: OutputFolder) -> Mapping[str, Any]:
     try:
-        found: Mapping[str, Any] = json.loads(results.run_record.read_text(encoding="utf-8"))
+        found = read_facts(results.run_record)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise BadInput(f"{results.run_record} cannot be read: {error}") from error
+    are_tables = all(isinstance(found.get(key, {}), dict) for key in ("series", "options", "versions"))
+    is_known = are_tables and all(isinstance(one, dict) for one in found.get("series", {}).values())
+    if not is_known or not isinstance(found.get("command", []), list):
+        raise BadInput(f"{results.run_record} is no record of a run of this program")
     return found
 
 
@@ -129,6 +143,7 @@ def _page(
     dataset: Dataset | None,
     run: Mapping[str, Any],
     options: ReportOptions,
+    progress: Progress,
 ) -> SeriesPage:
     outcome = run.get("series", {}).get(name, {})
     record = results.alignment_record(name)
@@ -140,28 +155,40 @@ def _page(
         series = next((s for s in dataset or () if s.name == name), None)
         if series is not None:
             alignment = for_series(alignment, series)
-        scores = _scores(results, name, alignment, series, judged=options.judged)
+        scores = _scores(results, name, alignment, series, progress, judged=options.judged)
         return series_page(anchor, alignment, series, scores, pictures=options.pictures)
+    except Cancelled:
+        raise
     except (TiltAlignError, OSError) as error:
-        return SeriesPage(name, anchor, "failed", dict.fromkeys(COLUMNS), problems=(str(error),))
+        problem = str(error)
+    except Exception as error:  # a bug, which must not cost the user the report
+        _log.exception("%s: internal error", name)
+        problem = f"internal error, please report it with the log: {type(error).__name__}: {error}"
+    return SeriesPage(name, anchor, "failed", dict.fromkeys(COLUMNS), problems=(problem,))
 
 
 def _scores(
-    results: OutputFolder, name: str, alignment: Alignment, series: TiltSeries | None, *, judged: bool
+    results: OutputFolder,
+    name: str,
+    alignment: Alignment,
+    series: TiltSeries | None,
+    progress: Progress,
+    *,
+    judged: bool,
 ) -> dict[str, Any] | None:
     """Scores of an alignment: those that lie beside it if it is still the same one, or new ones."""
     file = results.series_folder(name) / SCORES_FILE
     checksum = hashlib.sha256(results.alignment_record(name).read_bytes()).hexdigest()
     key = {"alignment_sha256": checksum, "version": version("napari-tiltalign")}
     try:
-        kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        kept = read_facts(file)
         if {k: kept.get(k) for k in key} == key:
             return kept
     except (OSError, ValueError):
         pass  # there are none, or they are broken: judge again
     if series is None or not judged:
         return None
-    found = {**key, **judge(series, alignment).to_dict()}
+    found = {**key, **judge(series, alignment, progress=progress).to_dict()}
     write_atomic(file, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     return found
 
@@ -181,6 +208,8 @@ def _html(results: OutputFolder, pages: list[SeriesPage], run: Mapping[str, Any]
         folder=str(results.root),
         pages=pages,
         columns=COLUMNS,
+        failed=[page for page in pages if page.grade == "failed"],
+        most_failed=_MOST_FAILED,
         grades={grade or "not judged": count for grade, count in grades.items() if count},
         problem=problem,
         command=shlex.join(command),
@@ -192,12 +221,21 @@ def _html(results: OutputFolder, pages: list[SeriesPage], run: Mapping[str, Any]
 
 
 def scores_csv(pages: list[SeriesPage]) -> str:
-    """Return the figures of all series as comma-separated values, one row for each."""
+    """Return the figures of all series as comma-separated values, one row for each.
+
+    Text that a spreadsheet would take for a formula gets an apostrophe before it.
+    """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["series", "grade", "method", *COLUMNS, "flags", "reasons"])
     for page in pages:
         figures = ["" if page.figures.get(name) is None else f"{page.figures[name]:.6g}" for name in COLUMNS]
-        table.writerow([page.name, page.grade, page.method, *figures, len(page.flags),
-                        "; ".join([*page.problems, *page.reasons])])  # fmt: skip
+        words = page.name, page.grade, page.method
+        why = "; ".join([*page.problems, *page.reasons])
+        table.writerow([*map(_harmless, words), *figures, len(page.flags), _harmless(why)])
     return text.getvalue()
+
+
+def _harmless(text: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula, which names and messages of other people could be."""
+    return f"'{text}" if text.startswith(_BEGINS_FORMULA) else text
