@@ -21,7 +21,7 @@ def _no_programs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_merely_absent_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     shown = capsys.readouterr().out
-    for word in ("numba", "cores", "GPU", "IMOD", "AreTomo was not found", "RELION: not on PATH"):
+    for word in ("numba", "cores", "GPU", "IMOD", "AreTomo was not found", "RELION: not on PATH", "files of Warp"):
         assert word in shown
     assert all(name in shown for name in methods())
 

@@ -26,7 +26,8 @@ def start_file(path: Path, series_name: str) -> Path:
     Parameters
     ----------
     path
-        That file, or a folder of results: of this program, of RELION, or any with ``NAME.xf`` or ``NAME.aln``.
+        That file, or a folder of results: of this program, of RELION, or any with ``NAME.xf``, ``NAME.aln`` or
+        ``NAME.xml``.
     series_name
         Name of the series.
 
@@ -48,7 +49,7 @@ def _candidates(folder: Path, name: str) -> Iterator[Path]:
     yield results.alignment_record(name)
     yield results.series_star(name)
     for parent in (folder, folder / safe):
-        yield from (parent / f"{safe}{suffix}" for suffix in (".json", ".star", ".edf", ".xf", ".aln"))
+        yield from (parent / f"{safe}{suffix}" for suffix in (".json", ".star", ".edf", ".xf", ".aln", ".xml"))
 
 
 def check_start(path: Path, output: Path, n_series: float) -> None:

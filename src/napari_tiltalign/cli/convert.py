@@ -29,7 +29,8 @@ def convert(
     """Convert an alignment to another format and list what that cannot hold.
 
     The suffix is the format: .star (RELION 5), .xf (IMOD, with .tlt, .xtilt and .rawtlt beside it), .aln (AreTomo),
-    .json (everything), .fid (IMOD model of the beads; written only).
+    .xml (Warp and M; if OUT is a file of Warp, only the alignment in it is replaced), .json (everything), .fid (IMOD
+    model of the beads; written only).
 
     Parameters
     ----------

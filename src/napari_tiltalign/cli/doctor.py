@@ -183,6 +183,10 @@ def _programs() -> Iterator[Finding]:
         yield Finding(_PROGRAMS, State.GOOD, f"RELION: {relion}")
     else:
         yield Finding(_PROGRAMS, State.ABSENT, "RELION: not on PATH; it is not needed to read and write its projects")
+    if found := _installed("warpxmlfile"):
+        yield Finding(_PROGRAMS, State.GOOD, f"files of Warp and M: warpxmlfile {found}")
+    else:
+        yield Finding(_PROGRAMS, State.ABSENT, 'files of Warp and M (.xml): pip install "napari-tiltalign[warp]"')
 
 
 def _program(look: Callable[[], str], variable: str) -> Finding:

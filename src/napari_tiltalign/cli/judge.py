@@ -44,8 +44,8 @@ def judge(
     input_path
         The tilt series: STAR file, or a stack with its angles beside it.
     alignment
-        What to judge: STAR file of RELION, .xf of IMOD with .tlt beside it, .aln of AreTomo, alignment.json, or a
-        folder of results of one of these programs or of ours.
+        What to judge: STAR file of RELION, .xf of IMOD with .tlt beside it, .aln of AreTomo, .xml of Warp,
+        alignment.json, or a folder of results of one of these programs or of ours.
     only
         Names of the series to judge; all without it.
     json

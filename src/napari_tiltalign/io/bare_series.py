@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from napari_tiltalign.errors import BadInput
 from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.io.aln_text import read_aln_file
 from napari_tiltalign.io.imod import read_imod_files
+from napari_tiltalign.io.warp_file import read_warp_file
 from napari_tiltalign.model import Tilt, TiltSeries
 
 
@@ -73,6 +75,32 @@ def bare_series_of_aln(
     size = file.raw_size_xyz
     shape = image_shape_yx if size is None else (size[1], size[0])
     return _bare_series(file.path, tilts[by_section], pixel_size_angst, shape)
+
+
+def bare_series_of_warp(
+    path: str | os.PathLike[str], pixel_size_angst: float, image_shape_yx: tuple[int, int] | None
+) -> TiltSeries:
+    """Return the series that a file of Warp is of, in Warp's order: with its hand, names of movies and doses.
+
+    Raises
+    ------
+    BadInput
+        If it cannot be read, or pixel size or image size are neither given nor in the file.
+    ProgramMissing
+        If the package ``warpxmlfile`` is not installed.
+    """
+    file = read_warp_file(path)
+    pixel = file.pixel_size_angst if math.isnan(pixel_size_angst) else pixel_size_angst
+    size = file.image_size_xy_angst
+    shape = image_shape_yx
+    if shape is None and size is not None and pixel > 0:
+        shape = (round(size[1] / pixel), round(size[0] / pixel))
+    series = _bare_series(file.path, -file.tilt_deg, pixel, shape)
+    named = [
+        dataclasses.replace(tilt, tilt_id=name, pre_exposure_e_per_A2=float(dose))
+        for tilt, name, dose in zip(series.tilts, file.image_names or series.tilt_ids, file.dose_e_per_A2, strict=True)
+    ]
+    return series.replace(tilts=tuple(named))
 
 
 def _bare_series(

@@ -3,6 +3,7 @@
 ``.star``   RELION 5, global or of one series
 ``.xf``     IMOD, with ``.tlt``, ``.xtilt`` and ``.rawtlt`` beside it
 ``.aln``    AreTomo
+``.xml``    Warp and M, with the package ``warpxmlfile``; a file of Warp that is there keeps what else it holds
 ``.edf``    etomo: what ``.xf`` gives, with beads or patches and the figures of the log; read only
 ``.json``   our own record, which is lossless
 ``.fid``    IMOD model of the tracks, written only
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from napari_tiltalign.errors import BadInput, BadTiltSeries
 from napari_tiltalign.io.aretomo import read_aretomo, write_aretomo
-from napari_tiltalign.io.bare_series import bare_series_of_aln
+from napari_tiltalign.io.bare_series import bare_series_of_aln, bare_series_of_warp
 from napari_tiltalign.io.etomo import find_etomo, imod_log, read_etomo, with_imod_tracks
 from napari_tiltalign.io.fid import write_fid
 from napari_tiltalign.io.files import safe_name
@@ -28,12 +29,14 @@ from napari_tiltalign.io.relion import read_relion
 from napari_tiltalign.io.relion_alignment import read_alignment_columns, star_blocks_with_alignment
 from napari_tiltalign.io.star import write_star
 from napari_tiltalign.io.star_alignment import alignment_of_star, alignment_of_star_series
+from napari_tiltalign.io.warp import read_warp, write_warp
+from napari_tiltalign.io.warp_rows import Rows
 from napari_tiltalign.model import NOT_GIVEN, Alignment, TiltSeries
 
-READABLE = (".star", ".xf", ".aln", ".json", ".edf")
+READABLE = (".star", ".xf", ".aln", ".json", ".edf", ".xml")
 STAR_COLUMNS = "star_columns"
 """Key of the details of an alignment: what a program has measured besides, for columns of RELION's STAR file."""
-WRITABLE = (".star", ".xf", ".aln", ".json", ".fid")
+WRITABLE = (".star", ".xf", ".aln", ".json", ".fid", ".xml")
 
 
 def read_alignment(
@@ -48,12 +51,13 @@ def read_alignment(
     Parameters
     ----------
     path
-        The file, or a folder that holds one: of etomo or AreTomo, or of a job of RELION or ours.
+        The file, or a folder that holds one: of etomo, AreTomo or Warp, or of a job of RELION or ours.
     series
         The series it is of. The alignment then has exactly its images, in its order; one that the file does not
         list gets an interpolated geometry and counts as not included. Without it, the images are as listed.
     pixel_size_angst, image_shape_yx
-        What the file does not say of the images, needed without a series: both for ``.xf``, the first for ``.aln``.
+        What the file does not say of the images, needed without a series: both for ``.xf``, the first for ``.aln``;
+        for ``.xml`` of old versions of Warp the second.
 
     Raises
     ------
@@ -61,6 +65,8 @@ def read_alignment(
         If the format is unknown, the file cannot be used, or something is needed that is not given.
     BadTiltSeries
         If the file does not fit the series.
+    ProgramMissing
+        If a package that reads the format is not installed.
 
     Examples
     --------
@@ -81,6 +87,11 @@ def read_alignment(
         return _read_star_alignment(where, series)
     if suffix == ".aln":
         return read_aretomo(where, series or bare_series_of_aln(where, pixel_size_angst, image_shape_yx))
+    if suffix == ".xml":
+        if series is not None:
+            return read_warp(where, series)
+        bare = bare_series_of_warp(where, pixel_size_angst, image_shape_yx)
+        return read_warp(where, bare, Rows.in_order(len(bare)))
     if not suffix and not where.exists():  # meant as a folder
         raise BadInput(f"{where} does not exist; give a file that holds an alignment, or a folder of results")
     raise BadInput(f"{where} has no suffix of an alignment ({', '.join(READABLE)})")
@@ -110,7 +121,7 @@ def alignment_file(path: Path, series_name: str | None = None) -> Path:
     if results.aligned_star.is_file():
         return results.aligned_star
     meant = () if series_name is None else (series_name, safe_name(series_name))
-    for suffix in (".edf", ".aln", ".xf"):
+    for suffix in (".edf", ".aln", ".xf", ".xml"):
         files = sorted(path.glob(f"*{suffix}"))
         if suffix == ".xf":  # others are of steps on the way
             files = [f for f in files if f.with_suffix(".tlt").is_file() and not f.stem.endswith("_fid")]
@@ -120,7 +131,7 @@ def alignment_file(path: Path, series_name: str | None = None) -> Path:
         if files:
             names = ", ".join(file.name for file in files)
             raise BadInput(f"{path} holds several alignments: {names}; give the one that is meant")
-    raise BadInput(f"{path} holds no alignment of RELION, IMOD (.edf, .xf with .tlt) or AreTomo (.aln)")
+    raise BadInput(f"{path} holds no alignment of RELION, IMOD (.edf, .xf with .tlt), AreTomo (.aln) or Warp (.xml)")
 
 
 def _read_star_alignment(path: Path, series: TiltSeries | None) -> Alignment:
@@ -200,7 +211,7 @@ def write_alignment(
         What to write.
     series
         The series it is of: needed for ``.star``, whose other columns come from it; for ``.xf`` and ``.aln`` it
-        gives the nominal tilts.
+        gives the nominal tilts, for ``.xml`` the names of the movies, which find the rows of a file that is there.
 
     Returns
     -------
@@ -265,4 +276,5 @@ _WRITERS: dict[str, Callable[[Path, Alignment, TiltSeries | None], tuple[Loss, .
     ".aln": _write_aretomo,
     ".json": _write_record,
     ".fid": _write_fid,
+    ".xml": write_warp,
 }
