@@ -11,7 +11,7 @@ from napari_tiltalign.geometry import ViewGeometry
 from napari_tiltalign.io.record import read_record, write_record
 from napari_tiltalign.model import REJECTION_REASONS, State
 from napari_tiltalign.quality.difference import difference
-from napari_tiltalign.simulation import Simulation, simulate
+from napari_tiltalign.simulation import SCENARIOS, Simulation, simulate
 from napari_tiltalign.simulation.beam import DEFOCUS_STEP_ANGST, Frame, transmitted
 
 SMALL = Simulation(image_rows_px=200, image_columns_px=160, tilt_step_deg=15, n_beads=12, texture="none")
@@ -233,3 +233,18 @@ def test_the_truth_survives_being_written(tmp_path):
     np.testing.assert_array_equal(read.included, simulated.truth.included)
     np.testing.assert_array_equal(read.tracks.position_yx_px, simulated.truth.tracks.position_yx_px)
     assert difference(read, simulated.truth, thickness_angst=1200.0).rms_px < 1e-9
+
+
+def test_a_needle_on_a_dark_field_detector_is_bright_and_weighs_the_same_in_all_views():
+    options = SCENARIOS["needle"].replace(
+        max_shift_percent=0, tilt_step_deg=30, detector_offset_counts=0, hot_pixels_per_view=0, rotation_sd_deg=0
+    )
+    simulated = simulate(options)
+    pixels = images(simulated)
+    vacuum = pixels[:, :, :40].mean(axis=(1, 2))
+    bright = pixels - vacuum[:, None, None]
+    assert vacuum == pytest.approx(10.0, rel=0.05)  # 1 % of 10 electrons on 100 square Angstrom
+    assert np.percentile(bright[0], 99) > 50 * vacuum.std()
+    mass = bright.sum(axis=(1, 2))
+    np.testing.assert_allclose(mass, mass.mean(), rtol=0.05)
+    assert not (simulate(options.replace(imaging="bright-field")).series.tilts[0].image.read() > 1200).any()

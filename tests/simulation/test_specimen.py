@@ -109,3 +109,15 @@ def test_a_rigid_specimen_does_not_move():
     assert specimen.deformation is None
     points = specimen.beads.centre_zyx_angst
     np.testing.assert_array_equal(specimen.moved(points, 100.0), points)
+
+
+def test_a_needle_is_an_isolated_body_along_the_tilt_axis():
+    options = SCENARIOS["needle"]
+    specimen = specimen_of(options)
+    z, y, x = specimen.protein.centre_zyx_angst.T
+    assert specimen.ice.thickness_angst == 0.0
+    assert np.hypot(x, z).max() < 0.4 * options.field_yx_angst[1]
+    ends = np.sort(np.abs([y.min(), y.max()])) / options.field_yx_angst[0]
+    assert ends[0] < 0.5 < ends[1]  # the tip within the field, the base not
+    tips = [np.ptp(x[np.abs(y - end) < 300]) for end in (y.min(), y.max())]
+    assert min(tips) < 0.7 * max(tips)

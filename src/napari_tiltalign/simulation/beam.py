@@ -36,6 +36,11 @@ PROTEIN_ABSORPTION_PER_ANGST = 4.0e-4
 """What protein scatters out of the beam against ice (amplitude contrast of 10 %)."""
 GOLD_PHASE_PER_ANGST = 5.0e-3
 GOLD_MEAN_FREE_PATH_ANGST = 25.0
+HAADF_PER_ANGST = 2.0e-4
+"""Part of the beam that matter of density 1 scatters onto a detector far off the axis; gold scatters more."""
+HAADF_GOLD = 12.0
+HAADF_BACKGROUND = 0.01
+"""Part of the beam that arrives there through vacuum."""
 GOLD_TRANSMISSION = 0.6
 """Gold of any thickness lets this much pass: real beads are evenly grey discs, not darkest in the middle."""
 
@@ -135,6 +140,22 @@ def transmitted(
         nearness = np.clip(1 - np.abs(underfocus - plane) / step, 0, None)
         image += nearness * frame.to_image(seen.real**2 + seen.imag**2)
     return image
+
+
+def scattered_far(
+    protein_angst: NDArray[np.float32], gold_angst: NDArray[np.float32], frame: Frame
+) -> NDArray[np.float32]:
+    """Part of the beam that an annular detector far off the axis catches in every image pixel: in proportion to mass.
+
+    Parameters
+    ----------
+    protein_angst, gold_angst
+        Projected thickness on the fine grid.
+    frame
+        The grid.
+    """
+    mass = frame.to_image(protein_angst + np.float32(HAADF_GOLD) * gold_angst)
+    return np.float32(HAADF_BACKGROUND) - np.expm1(-np.float32(HAADF_PER_ANGST) * mass)
 
 
 def _exit_wave(protein_angst: NDArray[np.float32], gold_angst: NDArray[np.float32]) -> NDArray[np.complex64]:

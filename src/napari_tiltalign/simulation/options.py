@@ -29,8 +29,8 @@ class Simulation(MethodOptions):
     image_columns_px: Annotated[int, Field(ge=64, le=8192, description="Width of the images, pixels")] = 512
     pixel_size_angst: Annotated[float, Field(ge=0.5, le=100, description="Pixel size, Angstrom")] = 10.0
 
-    tilt_min_deg: Annotated[float, Field(ge=-75, le=75, description="Lowest stage tilt, degrees")] = -60.0
-    tilt_max_deg: Annotated[float, Field(ge=-75, le=75, description="Highest stage tilt, degrees")] = 60.0
+    tilt_min_deg: Annotated[float, Field(ge=-80, le=80, description="Lowest stage tilt, degrees")] = -60.0
+    tilt_max_deg: Annotated[float, Field(ge=-80, le=80, description="Highest stage tilt, degrees")] = 60.0
     tilt_step_deg: Annotated[float, Field(ge=0.25, le=30, description="Step of the stage tilt, degrees")] = 3.0
     scheme: Annotated[
         Literal["dose-symmetric", "bidirectional", "one-way"], Field(description="Order in which the tilts are taken")
@@ -42,9 +42,16 @@ class Simulation(MethodOptions):
 
     thickness_nm: Annotated[float, Field(ge=5, le=1000, description="Thickness of the slab, nanometres")] = 120.0
     texture: Annotated[
-        Literal["cell", "cytoplasm", "particles", "none"],
-        Field(description="What is in the ice: a cell with its edges, cytoplasm all over, single particles, nothing"),
+        Literal["cell", "cytoplasm", "particles", "needle", "none"],
+        Field(
+            description="What is in the ice: a cell with its edges, cytoplasm all over, single particles, nothing; or a "
+            "needle in vacuum roughly along the tilt axis, as thick as the slab would be"
+        ),
     ] = "cell"
+    imaging: Annotated[
+        Literal["bright-field", "haadf"],
+        Field(description="Phase contrast, where matter is dark, or electrons scattered far, where matter is bright"),
+    ] = "bright-field"
     n_beads: Annotated[int, Field(ge=0, le=5000, description="Gold beads in the untilted field of view")] = 20
     bead_diameter_nm: Annotated[float, Field(ge=1, le=100, description="Diameter of the beads, nanometres")] = 10.0
     second_bead_diameter_nm: Annotated[

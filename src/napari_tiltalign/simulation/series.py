@@ -14,7 +14,7 @@ from napari_tiltalign.images.compute import map_views
 from napari_tiltalign.methods.base import Progress, silent
 from napari_tiltalign.model import REJECTION_REASONS, Alignment, ArrayImage, Provenance, State, Tilt, TiltSeries, Tracks
 from napari_tiltalign.simulation.acquisition import Acquisition, Fate, acquire
-from napari_tiltalign.simulation.beam import Frame, detect, transmitted
+from napari_tiltalign.simulation.beam import Frame, detect, scattered_far, transmitted
 from napari_tiltalign.simulation.deformation import Deformation
 from napari_tiltalign.simulation.gold import Beads
 from napari_tiltalign.simulation.options import Simulation
@@ -122,9 +122,12 @@ def _image(
         radius = balls.radius_angst * magnification / frame.fine_pixel_angst
         add(thickness, frame.fine_index(seen), radius, balls.density)
         maps[kind] = thickness * np.float32(frame.fine_pixel_angst)
-    height, ice = specimen.slab_in_view(view, frame)
-    transmission = ice * transmitted(maps["protein"], maps["gold"], height, options.underfocus_um * 1e4, frame)
-    return detect(transmission, acquisition.fates[index], options, options.random("detector", index))
+    if options.imaging == "haadf":
+        arriving = scattered_far(maps["protein"], maps["gold"], frame)
+    else:
+        height, ice = specimen.slab_in_view(view, frame)
+        arriving = ice * transmitted(maps["protein"], maps["gold"], height, options.underfocus_um * 1e4, frame)
+    return detect(arriving, acquisition.fates[index], options, options.random("detector", index))
 
 
 def _as_reported(acquisition: Acquisition, images: list[NDArray[np.float32]], options: Simulation) -> TiltSeries:

@@ -28,7 +28,7 @@ class Ice:
     Attributes
     ----------
     thickness_angst
-        Mean thickness.
+        Mean thickness; 0 in vacuum.
     wave_yx_per_angst, phase_rad, amplitude
         Shape (w, 2), (w,), (w,): waves of relative thickness over the plane of the slab.
     """
@@ -123,7 +123,7 @@ def _draw_ice(options: Simulation) -> Ice:
     length_angst = float(options.field_yx_angst.max()) * random.uniform(1.0, 4.0, N_ICE_WAVES)
     angle = random.uniform(0, 2 * np.pi, N_ICE_WAVES)
     return Ice(
-        thickness_angst=options.thickness_angst,
+        thickness_angst=0.0 if options.texture == "needle" else options.thickness_angst,
         wave_yx_per_angst=2 * np.pi / length_angst[:, None] * np.column_stack([np.sin(angle), np.cos(angle)]),
         phase_rad=random.uniform(0, 2 * np.pi, N_ICE_WAVES),
         amplitude=np.full(N_ICE_WAVES, ICE_UNEVENNESS * np.sqrt(2 / N_ICE_WAVES)),

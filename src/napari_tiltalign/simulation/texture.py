@@ -20,12 +20,22 @@ contrast. In a cell, structure then stands to noise as in EMPIAR-10499, and litt
 MEMBRANE_SPACING_ANGST = 30.0
 MEMBRANE_BALL_ANGST = 40.0
 MEMBRANE_DENSITY = 0.15
+NEEDLE_GRAIN_ANGST = 75.0
+"""Radius of the balls that make the body of a needle: they overlap so much that it is even to a few percent."""
+NEEDLE_TIP = 0.35
+"""Thickness of a needle at its tip, parts of that at its base."""
+NEEDLE_FLATNESS = 0.8
+"""A needle is not round: its smaller diameter, parts of the larger one."""
+PRECIPITATES_PER_UM3 = 60_000.0
+PRECIPITATE_DENSITY = 1.5
 
 
 def draw_texture(options: Simulation, box: Box) -> Balls:
     """Fill the slab with structure, seen or not; densities are relative to protein in ice."""
     if options.texture == "none":
         return Balls.none()
+    if options.texture == "needle":
+        return _needle(options)
     random, density = options.random("texture"), LOBE_DENSITY[options.texture]
     if options.texture == "particles":
         return _molecules(box.scatter(COMPLEXES_PER_UM3, random), 70.0, 9, density, random)
@@ -35,6 +45,38 @@ def draw_texture(options: Simulation, box: Box) -> Balls:
         _vesicles(box, random),
     )
     return cytoplasm if options.texture == "cytoplasm" else _cell(cytoplasm, box, options, random)
+
+
+def _needle(options: Simulation) -> Balls:
+    """A needle that comes in at one side of the field and ends within it, with denser precipitates in it."""
+    random = options.random("texture")
+    field_angst = float(options.field_yx_angst[0])
+    base, tip = (-0.5 - 0.3) * field_angst, random.uniform(0.3, 0.42) * field_angst
+    side = random.choice([-1.0, 1.0])
+    lean_zx = np.tan(np.deg2rad(random.uniform(-4.0, 4.0, 2)))
+    middle_zx = random.uniform(-0.04, 0.04, 2) * field_angst
+    roll = random.uniform(0, np.pi)
+
+    def inside(points_zyx: FloatArray) -> NDArray[np.bool_]:
+        along = side * points_zyx[:, 1]
+        part = np.clip((along - base) / (tip - base), 0.0, 1.0)
+        radius = 0.5 * options.thickness_angst * (1.0 - (1.0 - NEEDLE_TIP) * part)
+        z, x = (points_zyx[:, [0, 2]] - middle_zx - lean_zx * points_zyx[:, 1:2]).T
+        wide, narrow = np.cos(roll) * x + np.sin(roll) * z, np.cos(roll) * z - np.sin(roll) * x
+        within: NDArray[np.bool_] = np.hypot(wide, narrow / NEEDLE_FLATNESS) < radius
+        return within & (along > base) & (along < tip)
+
+    reach = 0.5 * options.thickness_angst + 0.15 * field_angst
+    low, high = np.array([-reach, 1.05 * base, -reach]), np.array([reach, -1.05 * base, reach])
+    axes = [np.arange(a, b, 0.8 * NEEDLE_GRAIN_ANGST) for a, b in zip(low, high, strict=True)]
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    grid += random.normal(0, 0.15 * NEEDLE_GRAIN_ANGST, grid.shape)
+    grid = grid[inside(grid)]
+    body = Balls(grid, np.full(len(grid), NEEDLE_GRAIN_ANGST), np.full(len(grid), 0.5))
+    spots = Box(low, high).scatter(PRECIPITATES_PER_UM3, random)
+    spots = spots[inside(spots)]
+    size = random.uniform(20.0, 70.0, len(spots))
+    return Balls.joined(body, Balls(spots, size, np.full(len(spots), PRECIPITATE_DENSITY)))
 
 
 def _molecules(
