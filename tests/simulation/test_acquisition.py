@@ -119,4 +119,9 @@ def test_scenarios():
     assert counts["low-dose"] == 61
     assert counts["few-views"] == 13
     assert counts["demo"] == 31
-    assert {name for name, options in SCENARIOS.items() if not options.n_beads} == {"insitu", "thin", "lamella", "needle"}
+    assert {name for name, options in SCENARIOS.items() if not options.n_beads} == {
+        "insitu",
+        "thin",
+        "lamella",
+        "needle",
+    }

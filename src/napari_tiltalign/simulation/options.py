@@ -44,8 +44,8 @@ class Simulation(MethodOptions):
     texture: Annotated[
         Literal["cell", "cytoplasm", "particles", "needle", "none"],
         Field(
-            description="What is in the ice: a cell with its edges, cytoplasm all over, single particles, nothing; or a "
-            "needle in vacuum roughly along the tilt axis, as thick as the slab would be"
+            description="What is in the ice: a cell with its edges, cytoplasm all over, single particles, nothing; "
+            "or a needle in vacuum roughly along the tilt axis, as thick as the slab would be"
         ),
     ] = "cell"
     imaging: Annotated[
