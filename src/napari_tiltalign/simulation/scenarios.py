@@ -31,8 +31,16 @@ _SCENARIOS: dict[str, Simulation] = {
     ),
     # no slab
     "needle": _WITHOUT_GOLD.replace(
-        texture="needle", imaging="haadf", thickness_nm=90, image_rows_px=256, image_columns_px=256,
-        tilt_min_deg=-76, tilt_max_deg=76, tilt_step_deg=2, scheme="one-way", dose_per_view_e_per_A2=10,
+        texture="needle",
+        imaging="haadf",
+        thickness_nm=90,
+        image_rows_px=256,
+        image_columns_px=256,
+        tilt_min_deg=-76,
+        tilt_max_deg=76,
+        tilt_step_deg=2,
+        scheme="one-way",
+        dose_per_view_e_per_A2=10,
         detector_offset_counts=200,
     ),
     # small and fast
