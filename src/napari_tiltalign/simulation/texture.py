@@ -63,8 +63,8 @@ def _needle(options: Simulation) -> Balls:
         radius = 0.5 * options.thickness_angst * (1.0 - (1.0 - NEEDLE_TIP) * part)
         z, x = (points_zyx[:, [0, 2]] - middle_zx - lean_zx * points_zyx[:, 1:2]).T
         wide, narrow = np.cos(roll) * x + np.sin(roll) * z, np.cos(roll) * z - np.sin(roll) * x
-        within: NDArray[np.bool_] = np.hypot(wide, narrow / NEEDLE_FLATNESS) < radius
-        return within & (along > base) & (along < tip)
+        within: NDArray[np.bool_] = (np.hypot(wide, narrow / NEEDLE_FLATNESS) < radius) & (along > base) & (along < tip)
+        return within
 
     reach = 0.5 * options.thickness_angst + 0.15 * field_angst
     low, high = np.array([-reach, 1.05 * base, -reach]), np.array([reach, -1.05 * base, reach])
