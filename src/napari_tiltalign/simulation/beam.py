@@ -155,7 +155,8 @@ def scattered_far(
         The grid.
     """
     mass = frame.to_image(protein_angst + np.float32(HAADF_GOLD) * gold_angst)
-    return np.float32(HAADF_BACKGROUND) - np.expm1(-np.float32(HAADF_PER_ANGST) * mass)
+    part: NDArray[np.float32] = np.float32(HAADF_BACKGROUND) - np.expm1(-np.float32(HAADF_PER_ANGST) * mass)
+    return part
 
 
 def _exit_wave(protein_angst: NDArray[np.float32], gold_angst: NDArray[np.float32]) -> NDArray[np.complex64]:
