@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from napari_tiltalign.errors import BadInput, BadTiltSeries
 from napari_tiltalign.geometry import RigidMotion, rotation_x, rotation_y
+from napari_tiltalign.model import ArrayImage, TiltSeries
 from napari_tiltalign.quality.preview import Preview, preview
 from napari_tiltalign.quality.slab import Slab
+from napari_tiltalign.quality.working_views import working_views
 from napari_tiltalign.simulation import SimulatedSeries
 
 
@@ -68,6 +72,43 @@ def test_sections_and_bytes_are_the_same_again(no_beads: SimulatedSeries) -> Non
     z, y, x = one.volume.shape
     assert {name: image.shape for name, image in one.slices().items()} == {"xy": (y, x), "xz": (z, x), "yz": (y, z)}
     assert one.slab_edges_voxels().shape == (2, 2)
+
+
+def with_image(series: TiltSeries, view: int, pixels: np.ndarray) -> TiltSeries:
+    """The series with another image in one view."""
+    tilts = list(series.tilts)
+    tilts[view] = replace(tilts[view], image=ArrayImage(pixels.astype(np.float32)))
+    return series.replace(tilts=tuple(tilts))
+
+
+def test_a_view_has_no_part_in_its_own_prediction(beads: SimulatedSeries) -> None:
+    view, rng = 9, np.random.default_rng(5)
+    other = with_image(beads.series, view, rng.normal(size=beads.series.image_shape_yx))
+    one, two = (
+        preview(series, beads.truth, size_px=116, thickness_nm=150, level=False) for series in (beads.series, other)
+    )
+    assert np.abs(one.volume - two.volume).max() > 0.02 * np.abs(one.volume).max(), "the views differ"
+    difference = np.abs(one.predicted(view) - two.predicted(view)).max()
+    assert difference < 1e-3 * np.abs(one.predicted(view)).max()
+    assert np.abs(one.predicted(view + 1) - two.predicted(view + 1)).max() > 20 * difference
+
+
+def test_views_look_like_what_the_others_predict(beads: SimulatedSeries) -> None:
+    shown = preview(beads.series, beads.truth, size_px=116, thickness_nm=150, level=False)
+    small = working_views(beads.series, 116).images
+    likeness = []
+    for view in np.flatnonzero(beads.truth.included).tolist():
+        predicted, seen = (ndimage.gaussian_filter(image, 1.0) for image in (shown.predicted(view), small[view]))
+        likeness.append(np.corrcoef(predicted.ravel(), seen.ravel())[0, 1])
+    assert np.median(likeness) > 0.4
+    moved = np.corrcoef(shown.predicted(12).ravel(), np.roll(small[12], 4, axis=0).ravel())[0, 1]
+    assert moved < 0.5 * np.median(likeness)
+
+
+def test_no_view_can_be_taken_out_of_an_iterative_tomogram(no_beads: SimulatedSeries) -> None:
+    made = preview(no_beads.series, no_beads.truth, size_px=58, algorithm="sirt", iterations=1)
+    with pytest.raises(ValueError, match="iterations"):
+        made.predicted(0)
 
 
 def test_other_images_and_too_few_views_are_refused(no_beads: SimulatedSeries) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Vectors
 
 from napari_tiltalign.geometry import RigidMotion, ViewGeometry, rotation_y
-from napari_tiltalign.images.project import Grid
-from napari_tiltalign.quality.preview import Preview
+from napari_tiltalign.images.project import Grid, back_project, pixel_maps, re_project
+from napari_tiltalign.quality.preview import Parts, Preview
 from napari_tiltalign.quality.slab import Slab
 from napari_tiltalign.ui.attach import layers_of
 from napari_tiltalign.ui.commands import AddAlignment, EditTracks, UseAlignment
@@ -106,6 +108,23 @@ def test_a_tomogram_is_seen_as_every_view_sees_it(series, truth):
         y, x = np.unravel_index(np.argmin(stack.image(view)), (48, 40))
         expected = truth.geometry.project(np.zeros((1, 3)))[index, 0] / VOXEL_ANGST + 24.0 * np.array([1, 40 / 48])
         assert np.abs(np.array([y, x]) - expected).max() < 1.5
+
+
+def test_the_reprojection_leaves_the_view_out(series, truth):
+    """A tomogram that is the sum of what two views brought: each is predicted by the other one alone."""
+    made = tomogram(truth.geometry)
+    maps = pixel_maps(made.geometry, made.grid, pixel_size_angst=10.0, image_shape_yx=(96, 80), binning=2)
+    images = np.zeros((13, 48, 40), np.float32)
+    one, other = series.tilt_order()[[5, 8]]
+    images[one, 24, 20], images[other, 10, 12] = 1.0, 1.0
+    volume = back_project(images[[one, other]], maps[[one, other]], made.grid.shape_zyx)
+    stack, binning = reprojected_stack(series, replace(made, volume=volume, parts=Parts(images, maps, 2)))
+    assert binning == 2
+    only = {tilt: back_project(images[[tilt]], maps[[tilt]], made.grid.shape_zyx) for tilt in (one, other)}
+    for rank, tilt, rest in ((5, one, only[other]), (8, other, only[one]), (6, series.tilt_order()[6], volume)):
+        expected = re_project(rest, maps[[tilt]], (48, 40))[0]
+        assert expected.max() > 0
+        np.testing.assert_allclose(stack.image(rank), expected, atol=1e-5)
 
 
 def test_the_reprojection_is_compared_with_raw_and_with_aligned_images(layers, truth):

@@ -11,7 +11,16 @@ from scipy import ndimage
 
 from napari_tiltalign.errors import BadInput
 from napari_tiltalign.geometry import FloatArray, ViewGeometry
-from napari_tiltalign.images.project import Grid, Volume, back_project, pixel_maps, sirt, weighted_views
+from napari_tiltalign.images.project import (
+    Grid,
+    Images,
+    Volume,
+    back_project,
+    pixel_maps,
+    re_project,
+    sirt,
+    weighted_views,
+)
 from napari_tiltalign.methods.base import Progress, silent
 from napari_tiltalign.model import Alignment, TiltSeries
 from napari_tiltalign.quality.slab import Slab, find_slab
@@ -35,6 +44,25 @@ _UNKNOWN_THICKNESS = 0.3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Parts:
+    """What every view has brought into a back-projection.
+
+    Attributes
+    ----------
+    images
+        Shape (n, y, x): weighted and binned views; 0 for views that took no part.
+    maps
+        Shape (n, 2, 4): where they see the voxels (`images.project.pixel_maps`).
+    binning
+        How much they are binned.
+    """
+
+    images: Images
+    maps: FloatArray
+    binning: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Preview:
     """A small tomogram.
 
@@ -52,6 +80,8 @@ class Preview:
         Whether the volume is in coordinates in which the slab is level and centred.
     algorithm
         How it was reconstructed.
+    parts
+        What it is the sum of; None where it is no sum (SIRT).
     """
 
     volume: Volume
@@ -60,6 +90,24 @@ class Preview:
     slab: Slab
     levelled: bool
     algorithm: Algorithm
+    parts: Parts | None = None
+
+    def predicted(self, view: int) -> NDArray[np.float32]:
+        """What the other views predict of a view, shape (y, x) of `Parts.images`.
+
+        It is the re-projection of the tomogram without what the view itself has brought into it.
+
+        Raises
+        ------
+        ValueError
+            If the tomogram is no sum of views.
+        """
+        if self.parts is None:
+            raise ValueError("a view cannot be taken out of a tomogram that was made by iterations")
+        own, image = self.parts.maps[view][None], self.parts.images[view]
+        volume = self.volume - back_project(image[None], own, self.grid.shape_zyx) if image.any() else self.volume
+        predicted: NDArray[np.float32] = re_project(volume, own, (image.shape[0], image.shape[1]))[0]
+        return predicted
 
     def slices(self) -> dict[str, NDArray[np.float32]]:
         """Central sections by name: ``xy`` (y, x), ``xz`` (z, x), ``yz`` (y, z), averaged over a few voxels."""
@@ -172,17 +220,26 @@ def preview(
     field = field_yx_angst(series, geometry)
     grid = _preview_grid(field, size, slab, thickness_nm * 10.0, levelled=levelled)
     index = np.flatnonzero(used)
-    maps = _maps(geometry, grid, series, views)[index]
+    maps = _maps(geometry, grid, series, views)
     progress(0.4, "reconstructing")
     images = ndimage.gaussian_filter(views.images[index], (0.0, _SMOOTHING_PX, _SMOOTHING_PX))
+    parts = None
     if algorithm == "sirt":
-        volume = sirt(images, maps, grid.shape_zyx, iterations=iterations)
+        volume = sirt(images, maps[index], grid.shape_zyx, iterations=iterations)
     else:
         depth_px = grid.shape_zyx[0] * grid.voxel_angst / views.pixel_angst
         weighted = weighted_views(images, geometry.take(index), depth_px)
-        volume = back_project(weighted, maps, grid.shape_zyx)
+        volume = back_project(weighted, maps[index], grid.shape_zyx)
+        parts = Parts(_among_all(weighted, index, len(series)), maps, views.binning)
     progress(1.0, "reconstructed")
-    return Preview(volume, grid, geometry, slab, levelled, algorithm)
+    return Preview(volume, grid, geometry, slab, levelled, algorithm, parts)
+
+
+def _among_all(images: Images, index: NDArray[np.intp], count: int) -> Images:
+    """Put images of some views in their places among all, which are 0."""
+    every: Images = np.zeros((count, *images.shape[1:]), np.float32)
+    every[index] = images
+    return every
 
 
 def check_same_images(series: TiltSeries, alignment: Alignment) -> None:

@@ -85,7 +85,10 @@ class CandidateBox(QWidget):
         self.progress = QProgressBar()
         self.progress.setMaximum(1000)
         self.what_box, self.how_box = QComboBox(), QComboBox()
-        self.what_box.setToolTip("What the images are compared with; alignments are brought together first")
+        self.what_box.setToolTip(
+            "What the images are compared with: another alignment (both are brought together), or, once there are\n"
+            "tomograms, the re-projection: what all other views predict of the one that is shown"
+        )
         self.how_box.setToolTip("blink: one after the other; overlay: both in colours, grey where they agree")
         self.how_box.addItems([How.BLINK.value, How.OVERLAY.value])
         top, below = QHBoxLayout(), QHBoxLayout()

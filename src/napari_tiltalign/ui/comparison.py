@@ -1,4 +1,4 @@
-"""What the images are compared with: another alignment of the series, or what the tomogram predicts of each view."""
+"""What the images are compared with: another alignment of the series, or what the other views predict of each view."""
 
 from __future__ import annotations
 
@@ -57,10 +57,15 @@ def in_common_frame(other: Alignment, reference: Alignment) -> ViewGeometry:
 
 
 def reprojected_stack(series: TiltSeries, tomogram: Preview) -> tuple[LazyStack, int]:
-    """What a tomogram predicts of every raw view, sorted by nominal tilt, and how much that is binned.
+    """What the other views predict of every raw view, sorted by nominal tilt, and how much that is binned.
 
-    The tomogram was made of all views, so a view and its prediction agree a little better than they ought to.
+    Where a view cannot be taken out of the tomogram (SIRT) it is what the tomogram of all views shows.
     """
+    order = series.tilt_order()
+    if tomogram.parts is not None:
+        rows, columns = tomogram.parts.images.shape[1:]
+        stack = LazyStack(lambda view: tomogram.predicted(int(order[view])), len(series), (rows, columns))
+        return stack, tomogram.parts.binning
     binning = max(1, round(tomogram.grid.voxel_angst / series.pixel_size_angst))
     rows, columns = (side // binning for side in series.image_shape_yx)
     maps = pixel_maps(
@@ -70,7 +75,6 @@ def reprojected_stack(series: TiltSeries, tomogram: Preview) -> tuple[LazyStack,
         image_shape_yx=series.image_shape_yx,
         binning=binning,
     )
-    order = series.tilt_order()
     stack = LazyStack(
         lambda view: re_project(tomogram.volume, maps[order[view]][None], (rows, columns))[0],
         len(series),

@@ -11,12 +11,15 @@ from napari_tiltalign.ui.contrast import FollowingContrast
 from napari_tiltalign.ui.layer_data import METADATA_KEY, display_binning, placement
 from napari_tiltalign.ui.layers import ALIGNED, ROLE_KEY, Layers, text_overlay
 from napari_tiltalign.ui.lazy_stack import LazyStack
+from napari_tiltalign.ui.preload import Preload
 from napari_tiltalign.ui.view_text import view_text
 
 COMPARED = "compared"
 """Role of the layer."""
 
 BLINK_MS = 600
+_REACH = 2
+"""So many images to either side of the one that is compared are made ahead."""
 _COLOURS = ("magenta", "green")
 """Of the images and of what they are compared with, in an overlay: grey where both agree."""
 
@@ -33,7 +36,7 @@ class ComparisonLayers:
     def __init__(self, layers: Layers) -> None:
         self._layers = layers
         self._session = layers.session
-        self._contrast = FollowingContrast()
+        self._contrast, self._ahead = FollowingContrast(), Preload()
         self._shown: tuple[object, ...] = ()
         self._timer = QTimer()
         self._timer.setInterval(BLINK_MS)
@@ -95,7 +98,7 @@ class ComparisonLayers:
             metadata={ROLE_KEY: COMPARED, METADATA_KEY: series},
             **placement(series, binning),
         )
-        self._contrast.follow(layer, self._layers.current_rank())
+        self._follow(layer)
         viewer = self._layers.viewer
         active = viewer.layers.selection.active
         viewer.layers.insert(list(viewer.layers).index(base) + 1, layer)
@@ -109,8 +112,15 @@ class ComparisonLayers:
     def _base(self) -> Image | None:
         return self._layers.layer(ALIGNED) if self._session.shows_aligned else self._layers.raw_layer()
 
+    def _follow(self, layer: Image | None) -> None:
+        """Set the contrast for the image that is compared now, and make those that come next."""
+        self._contrast.follow(layer, self._layers.current_rank())
+        if layer is not None:
+            self._ahead.start_around(layer.data, self._layers.current_rank(), _REACH)
+
     def _remove(self) -> None:
         self._timer.stop()
+        self._ahead.stop()
         layer = self.layer
         if layer is not None:
             self._layers.viewer.layers.remove(layer)
@@ -128,7 +138,7 @@ class ComparisonLayers:
         self._show_text()
 
     def _on_view(self) -> None:
-        self._contrast.follow(self.layer, self._layers.current_rank())
+        self._follow(self.layer)
         self._show_text()
 
     def _show_text(self) -> None:
