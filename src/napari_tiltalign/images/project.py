@@ -30,6 +30,9 @@ Volume = NDArray[np.float32]
 _LEAST_OVERLAP = 1e-3
 """A frequency in which a view overlaps with nothing else is divided by its own weight alone, never by less."""
 
+_AT_ONCE = 64
+"""Interpolated at once, so that places and parts stay in the nearest cache."""
+
 _EDGE_PX = 1.001
 """Interpolation needs the next pixel; the thousandth keeps rounding from asking for one beyond it."""
 
@@ -296,50 +299,70 @@ def _steps_inside(start, step, last, count):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
+def _few():  # type: ignore[no-untyped-def]
+    """Memory for the places of a few pixels: index of the upper left neighbour, parts of the right and lower ones."""
+    return np.empty(_AT_ONCE, np.uint32), np.empty(_AT_ONCE, np.float32), np.empty(_AT_ONCE, np.float32)
+
+
+@numba.njit(nogil=True, cache=True)
+def _add_line(line, first, last, image, columns, start, step, factor, few):  # type: ignore[no-untyped-def]
+    """Add what a flat image of so many columns shows at ``start + step * i``, times a factor, for i from first to last.
+
+    Places first and then pixels, a few at a time: the first loop becomes vector instructions, which loads from places
+    that are not known would prevent. Indices are unsigned because those that may be negative cost a test each.
+    `few` is memory for the places (`_few`).
+    """
+    here, right, down = few
+    one, row_length = np.uint64(1), np.uint64(columns)
+    for begin in range(first, last, _AT_ONCE):
+        count = min(_AT_ONCE, last - begin)
+        row_0, column_0 = start[0] + step[0] * begin, start[1] + step[1] * begin
+        for k in range(count):
+            row, column = np.float32(row_0 + step[0] * np.int32(k)), np.float32(column_0 + step[1] * np.int32(k))
+            r, c = np.int32(row), np.int32(column)
+            down[k], right[k] = row - np.float32(r), column - np.float32(c)
+            here[k] = np.uint32(r * np.int32(columns) + c)
+        for k in range(count):
+            upper_left = np.uint64(here[k])
+            lower_left = upper_left + row_length
+            upper = image[upper_left] + right[k] * (image[upper_left + one] - image[upper_left])
+            lower = image[lower_left] + right[k] * (image[lower_left + one] - image[lower_left])
+            line[np.uint64(begin + k)] += factor * (upper + down[k] * (lower - upper))
+
+
+@numba.njit(nogil=True, cache=True)
 def _back_project(images, maps, first, last, volume):  # type: ignore[no-untyped-def]
-    """Fill the rows first to last of a volume; one line of voxels stays in the cache while the views pass."""
+    """Fill the rows first to last of a volume.
+
+    Lines above each other are seen in the same strip of every view, which stays in the cache while they are filled.
+    """
     n_views, rows, columns = images.shape
-    flat = images.reshape(n_views, rows * columns)
-    for layer in range(volume.shape[0]):
-        for line in range(first, last):
+    flat, few = images.reshape(n_views, rows * columns), _few()
+    for line in range(first, last):
+        for layer in range(volume.shape[0]):
             voxels = volume[layer, line]
             for view in range(n_views):
-                image = flat[view]
                 row_0 = maps[view, 0, 0] * layer + maps[view, 0, 1] * line + maps[view, 0, 3]
                 column_0 = maps[view, 1, 0] * layer + maps[view, 1, 1] * line + maps[view, 1, 3]
-                row_step, column_step = maps[view, 0, 2], maps[view, 1, 2]
-                begin, end = _steps_inside(row_0, row_step, rows - _EDGE_PX, voxels.size)
-                begin_too, end_too = _steps_inside(column_0, column_step, columns - _EDGE_PX, voxels.size)
-                for ix in range(max(begin, begin_too), min(end, end_too)):
-                    row, column = np.float32(row_0 + row_step * ix), np.float32(column_0 + column_step * ix)
-                    r, c = np.int32(row), np.int32(column)
-                    b, a = row - np.float32(r), column - np.float32(c)
-                    here = r * columns + c
-                    upper = image[here] + a * (image[here + 1] - image[here])
-                    here += columns
-                    lower = image[here] + a * (image[here + 1] - image[here])
-                    voxels[ix] += upper + b * (lower - upper)
+                step = maps[view, 0, 2], maps[view, 1, 2]
+                begin, end = _steps_inside(row_0, step[0], rows - _EDGE_PX, voxels.size)
+                begin_too, end_too = _steps_inside(column_0, step[1], columns - _EDGE_PX, voxels.size)
+                begin, end = max(begin, begin_too), min(end, end_too)
+                _add_line(voxels, begin, end, flat[view], columns, (row_0, column_0), step, np.float32(1.0), few)
 
 
 @numba.njit(nogil=True, cache=True)
 def _re_project(volume, rays, first, last, image):  # type: ignore[no-untyped-def]
     """Fill the rows first to last of an image with integrals along its rays, layer by layer."""
     layers, rows, columns = volume.shape
-    length = np.float32(rays[2, 3])
+    flat, few = volume.reshape(layers, rows * columns), _few()
+    step = rays[0, 1], rays[1, 1]
     for r in range(first, last):
         integrals = image[r]
         for layer in range(layers):
             row_0 = rays[0, 0] * r + rays[0, 2] * layer + rays[0, 3]
             column_0 = rays[1, 0] * r + rays[1, 2] * layer + rays[1, 3]
-            begin, end = _steps_inside(row_0, rays[0, 1], rows - _EDGE_PX, integrals.size)
-            begin_too, end_too = _steps_inside(column_0, rays[1, 1], columns - _EDGE_PX, integrals.size)
-            flat = volume[layer].reshape(rows * columns)
-            for c in range(max(begin, begin_too), min(end, end_too)):
-                row, column = np.float32(row_0 + rays[0, 1] * c), np.float32(column_0 + rays[1, 1] * c)
-                y, x = np.int32(row), np.int32(column)
-                b, a = row - np.float32(y), column - np.float32(x)
-                here = y * columns + x
-                upper = flat[here] + a * (flat[here + 1] - flat[here])
-                here += columns
-                lower = flat[here] + a * (flat[here + 1] - flat[here])
-                integrals[c] += length * (upper + b * (lower - upper))
+            begin, end = _steps_inside(row_0, step[0], rows - _EDGE_PX, integrals.size)
+            begin_too, end_too = _steps_inside(column_0, step[1], columns - _EDGE_PX, integrals.size)
+            begin, end = max(begin, begin_too), min(end, end_too)
+            _add_line(integrals, begin, end, flat[layer], columns, (row_0, column_0), step, np.float32(rays[2, 3]), few)
