@@ -192,6 +192,55 @@ def test_inputs_that_contradict_each_other() -> None:
     assert input_of(RelionFlags(i="a"), ExternalFlags(in_mics="a")) == Path("a")
 
 
+def test_flags_and_defaults_are_those_of_relion() -> None:
+    """Of relion_align_tiltseries 5.0.1, all of them."""
+    assert dataclasses.asdict(RelionFlags()) == {
+        "i": "",
+        "o": "AlignTiltSeries/",
+        "tomogram_thickness": 300.0,
+        "only_do_unfinished": False,
+        "do_at_most": -1,
+        "batchtomo_exe": "",
+        "adoc_template": "",
+        "imod_fiducials": False,
+        "fiducial_diameter": 10.0,
+        "imod_patchtrack": False,
+        "patch_overlap": 10.0,
+        "patch_size": 100.0,
+        "aretomo2": False,
+        "aretomo_exe": "",
+        "aretomo_tiltcorrect": False,
+        "aretomo_tiltcorrect_angle": 999.0,
+        "aretomo_ctf": False,
+        "aretomo_phaseshift": False,
+        "gpu": "",
+        "other_wrapper_args": "",
+        "pipeline_control": "",
+    }
+
+
+def test_all_flags_at_once_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spelt as RELION's window spells them, with empty and odd values."""
+    seen: list[RelionFlags] = []
+    monkeypatch.setattr("napari_tiltalign.cli.relion._run", lambda flags, *_more: seen.append(flags) or 0)
+    line = (
+        "relion --i Exclude/job004/selected_tilt_series.star --o AlignTiltSeries/job005/ --tomogram_thickness 250 "
+        "--only_do_unfinished --do_at_most 3 --batchtomo_exe /imod/bin/batchruntomo --adoc_template own.adoc "
+        "--imod_fiducials --fiducial_diameter 6 --imod_patchtrack --patch_overlap 50 --patch_size 80 --aretomo2 "
+        "--aretomo_exe /bin/AreTomo2 --aretomo_tiltcorrect --aretomo_tiltcorrect_angle -12.5 --aretomo_ctf "
+        "--aretomo_phaseshift --gpu 0:1,2"
+    )
+    assert main([*line.split(), "--other_wrapper_args", "-Bft 200 -Patch 4 4"]) == 0
+    assert main(["relion", "--gpu", "", "--other_wrapper_args", "", "--fiducial_diameter", "1e1"]) == 0
+    every, few = seen
+    defaults = dataclasses.asdict(RelionFlags())
+    assert [name for name, value in dataclasses.asdict(every).items() if value == defaults[name]] == [
+        "pipeline_control"
+    ]
+    assert (every.aretomo_tiltcorrect_angle, every.other_wrapper_args) == (-12.5, "-Bft 200 -Patch 4 4")
+    assert few == RelionFlags()
+
+
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from fake_programs import IMOD, Programs, alignment_of, series_named
 
@@ -134,6 +143,116 @@ def test_ctf_of_aretomo2(programs: Programs, case: tuple[Alignment, TiltSeries])
     assert "rlnCtfMaxResolution" not in columns
     tilts = [float(cell) for cell in columns["rlnTomoNominalStageTiltAngle"]]
     assert tilts == sorted(tilts), "the lines of AreTomo2 stand by tilt, like these"
+
+
+def test_plots_of_what_aretomo2_has_measured(
+    programs: Programs, case: tuple[Alignment, TiltSeries], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs.install("AreTomo2")
+    plotted: list[Any] = []
+    monkeypatch.setattr(
+        "napari_tiltalign.cli.relion.write_logfile", lambda _path, curves, _figures: plotted.extend(curves)
+    )
+    assert relion("--aretomo2", "--aretomo_ctf") == 0
+    (one,) = plotted
+    assert one.defocus_uv_angst.tolist() == [[30000.0 + k, 29000.0 + k] for k in range(1, 8)]
+    assert one.ctf_score == pytest.approx([0.1] * 7)
+    assert relion("--aretomo2") == 0
+    assert plotted[1].defocus_uv_angst is None
+    assert plotted[1].ctf_score is None
+
+
+def test_every_group_of_gpus_gets_a_series(
+    programs: Programs, case: tuple[Alignment, TiltSeries], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RELION itself uses only the first of 0:1:2 with one process."""
+    programs.install("AreTomo2")
+    placements: list[Any] = []
+
+    def look(_dataset: object, _options: object, *_more: object, placement: object, **_others: object) -> object:
+        placements.append(placement)
+        raise InterruptedError
+
+    series = [series_named(f"TS_{k}") for k in range(4)]
+    series = [
+        s.replace(tilts=tuple(dataclasses.replace(t, tilt_id=f"{s.name}_{t.tilt_id}") for t in s.tilts)) for s in series
+    ]
+    write_relion_project(Path("four"), series)
+    monkeypatch.chdir("four")
+    monkeypatch.setattr("napari_tiltalign.cli.relion.align_dataset", look)
+    for gpus in ("0:1:2", "0,1", "0:1:2:3:4:5", ""):
+        relion("--aretomo2", "--gpu", gpus)
+    assert [(p.scheduler, p.workers) for p in placements] == [("local", 3), ("serial", 0), ("local", 4), ("serial", 0)]
+
+
+def programs_left() -> list[str]:
+    """Processes of fake programs that still run."""
+    words = (" ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"]))
+    return [line for line in words if str(Path.cwd().parent) in line and "batchruntomo" in line]
+
+
+def wait_for_hanging() -> None:
+    log = Path(JOB) / "programs/TS_01/log.txt"
+    deadline = time.monotonic() + 60
+    while not (log.is_file() and "still hanging" in log.read_text()):
+        assert time.monotonic() < deadline, "the program did not begin"
+        time.sleep(0.02)
+    assert programs_left()
+
+
+def test_abort_marker_ends_the_program(programs: Programs, case: tuple[Alignment, TiltSeries]) -> None:
+    """Faults 61 and 62: in the middle of a program that would take for ever."""
+    programs.install(*IMOD[:1])
+    programs.behave("hang")
+
+    def abort() -> None:
+        wait_for_hanging()
+        (Path(JOB) / "RELION_JOB_ABORT_NOW").touch()
+
+    user = threading.Thread(target=abort)
+    user.start()
+    assert relion("--imod_fiducials") == 4
+    user.join()
+    assert sorted(file.name for file in Path(JOB).glob("RELION_JOB_*")) == ["RELION_JOB_EXIT_ABORTED"]
+    assert programs_left() == []
+    programs.behave("succeed")
+    assert relion("--imod_fiducials", "--only_do_unfinished") == 0
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda s: s.name)
+def test_ending_the_job_ends_the_program(
+    programs: Programs, case: tuple[Alignment, TiltSeries], how: signal.Signals
+) -> None:
+    """A scheduler's limit, Ctrl-C, and the worst; the same command then goes on and trusts nothing that was left."""
+    programs.install(*IMOD[:1])
+    programs.behave("hang")
+    flags = ["--i", "tilt_series.star", "--o", JOB, "--use_programs", "--imod_fiducials", "--pipeline_control", JOB]
+    code = "import sys; from napari_tiltalign.cli import main; sys.exit(main())"
+    job = subprocess.Popen(
+        [sys.executable, "-c", code, "relion", *flags], env=dict(os.environ), stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_for_hanging()
+        job.send_signal(how)
+        code_left = job.wait(timeout=60)
+    finally:
+        job.kill()
+        job.wait()
+    ended = [file.name for file in Path(JOB).glob("RELION_JOB_EXIT_*")]
+    if how is signal.SIGKILL:
+        assert ended == []
+    else:
+        assert code_left == 4
+        assert ended == ["RELION_JOB_EXIT_ABORTED"]
+    deadline = time.monotonic() + 30
+    while programs_left() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert programs_left() == []
+    (Path(JOB) / "programs/TS_01/series.xf").write_text("1 0 0 1 0 0\n" * 7)  # half of something, whole by its looks
+    (Path(JOB) / "programs/TS_01/series.tlt").write_text("0\n" * 7)
+    programs.behave("nothing")
+    assert relion("--imod_fiducials", "--only_do_unfinished") == 3
+    assert "left no series.xf and series.tlt" in (Path(JOB) / "failed_tilt_series.star").read_text()
 
 
 def test_ctf_that_was_cut_short(programs: Programs, case: tuple[Alignment, TiltSeries]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import re
 import zlib
 from pathlib import Path
@@ -40,6 +41,18 @@ def test_plots_of_every_series_and_of_the_set(tmp_path: Path, n_series: int, his
     assert "rlnIMODLeaveOutError of every series" in text
     assert text.count("number of series in") == histograms
     assert "tiltalignUnknown" not in text
+
+
+def test_defocus_where_it_was_measured(tmp_path: Path) -> None:
+    plain, measured = curves("TS_01"), curves("TS_02")
+    defocus = np.column_stack([np.linspace(30000, 31000, 5), np.linspace(29000, 30000, 5)])
+    measured = dataclasses.replace(measured, defocus_uv_angst=defocus, ctf_score=np.linspace(0.1, 0.2, 5))
+    write_logfile(tmp_path / "logfile.pdf", [plain, measured], {})
+    text = texts(tmp_path / "logfile.pdf")
+    assert "TS_02: defocus \\(Angstrom\\)" in text
+    assert "TS_02: score of the CTF" in text
+    assert "TS_01: defocus" not in text
+    assert "TS_01: score" not in text
 
 
 def test_equal_contents_give_equal_bytes(tmp_path: Path) -> None:

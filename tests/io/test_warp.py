@@ -269,6 +269,9 @@ def test_images_warp_does_not_list_are_interpolated_and_excluded(tmp_path: Path)
     assert found.geometry.shift_yx_angst[:, 1] == pytest.approx(np.arange(5.0), abs=0.02)
 
 
+ENTITIES = "".join(f'<!ENTITY a{k} "{f"&a{k - 1};" * 10 if k else "lol" * 100}">' for k in range(9))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -279,6 +282,7 @@ def test_images_warp_does_not_list_are_interpolated_and_excluded(tmp_path: Path)
         (warp_xml(ASCENDING).replace("4.99", "NaN"), "Angles holds values that are not finite"),
         (warp_xml(ASCENDING, offsets=[(0, 0)] * 4), "AxisOffsetX"),
         (warp_xml(ASCENDING, attributes='LevelAngleX="up"'), "could not convert"),
+        (f"<!DOCTYPE TiltSeries [{ENTITIES}]><TiltSeries>&a8;</TiltSeries>", "has a <!DOCTYPE declaration"),
         (warp_xml(ASCENDING[:3]), "lists 3 images.*series has 5"),
         (warp_xml(ASCENDING + np.array([0, 0, 0, 0, 30])), "do not fit"),
         (warp_xml(ASCENDING, attributes='ImageDimensionsAngstrom="1024, 1280"'), "1024 x 1280 Angstrom.*1280 x 1024"),
@@ -288,6 +292,22 @@ def test_files_that_cannot_be_used_say_why(tmp_path: Path, text: str, message: s
     with pytest.raises(BadTiltSeries, match=message) as raised:
         read_warp(put(tmp_path / "TS.xml", text), make_series(ASCENDING, (512, 640), 2.0))
     assert "TS.xml" in str(raised.value)
+
+
+def test_a_file_that_is_far_too_large_is_not_read(tmp_path: Path) -> None:
+    """Fault 85; a sparse file, so nothing is written."""
+    path = put(tmp_path / "TS.xml", warp_xml(ASCENDING))
+    with path.open("r+b") as file:
+        file.truncate(300_000_000)
+    with pytest.raises(BadTiltSeries, match="it has 300 MB"):
+        read_warp(path, make_series(ASCENDING, (512, 640), 2.0))
+
+
+def test_entities_cannot_hide_in_another_coding(tmp_path: Path) -> None:
+    path = tmp_path / "TS.xml"
+    path.write_bytes(f"<!DOCTYPE TiltSeries [{ENTITIES}]><TiltSeries>&a8;</TiltSeries>".encode("utf-16"))
+    with pytest.raises(BadTiltSeries, match="cannot be read as a tilt series of Warp"):
+        read_warp(path, make_series(ASCENDING, (512, 640), 2.0))
 
 
 def test_other_tilts_of_the_same_names_are_refused(tmp_path: Path) -> None:

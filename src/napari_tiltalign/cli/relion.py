@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from napari_tiltalign.batch import Existing, Placement, Summary, align_dataset
 from napari_tiltalign.cli.exit_codes import ExitCode
 from napari_tiltalign.cli.relion_flags import (
@@ -21,8 +23,11 @@ from napari_tiltalign.cli.relion_flags import (
 from napari_tiltalign.cli.relion_methods import options_for, overrides_for, unused_flags
 from napari_tiltalign.cli.watching import ConsoleWatcher, summary_lines
 from napari_tiltalign.errors import Cancelled
+from napari_tiltalign.external.aretomo_options import AreTomo
 from napari_tiltalign.external.options import ExternalOptions
+from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.io import read
+from napari_tiltalign.io.convert import STAR_COLUMNS
 from napari_tiltalign.io.files import safe_name
 from napari_tiltalign.io.numbers import format_number
 from napari_tiltalign.io.output import write_tables_again
@@ -117,6 +122,8 @@ def _run(flags: RelionFlags, external: ExternalFlags, own: OwnFlags, markers: Jo
     dataset = read(source)
     if isinstance(options, ExternalOptions):
         options = options.replace(keep_files_in=str((folder.root / _PROGRAMS).absolute()))
+    if isinstance(options, AreTomo):  # each group of GPUs can work on one series
+        n_at_a_time = max(n_at_a_time, min(len(options.gpu_groups), len(dataset)))
     existing = Existing.RESUME if flags.only_do_unfinished else Existing.OVERWRITE
     only = _at_most(dataset, folder, flags.do_at_most, existing)
     with _JobWatcher(markers) as watcher:
@@ -218,4 +225,19 @@ def _columns(alignment: Alignment) -> dict[str, str]:
 def _curves(series: TiltSeries, alignment: Alignment) -> SeriesCurves:
     order = [i for i in series.tilt_order() if alignment.included[i]]
     geometry = alignment.star_geometry.take(order)
-    return SeriesCurves(series.name, series.nominal_tilt_deg[order], geometry.y_tilt_deg, geometry.shift_yx_angst)
+    ids = [series.tilt_ids[i] for i in order]
+    defocus = [_measured(alignment, ids, name) for name in ("rlnDefocusU", "rlnDefocusV")]
+    return SeriesCurves(
+        series.name,
+        series.nominal_tilt_deg[order],
+        geometry.y_tilt_deg,
+        geometry.shift_yx_angst,
+        None if defocus[0] is None or defocus[1] is None else np.column_stack([defocus[0], defocus[1]]),
+        _measured(alignment, ids, "rlnCtfFigureOfMerit"),
+    )
+
+
+def _measured(alignment: Alignment, tilt_ids: Sequence[str], column: str) -> FloatArray | None:
+    """What the program that aligned has measured of images besides; None if it has not."""
+    cells = alignment.details.get(STAR_COLUMNS, {}).get(column)
+    return None if cells is None else np.array([float(cells.get(tilt_id, "nan")) for tilt_id in tilt_ids])

@@ -1,6 +1,7 @@
 """``logfile.pdf`` of an alignment job, with the plots that RELION makes, drawn from the results as they are now.
 
-For every series the tilts and the shifts over the images by ascending tilt; for the whole set every figure of the
+For every series the tilts and the shifts over the images by ascending tilt, and the defocus with its score where the
+program that aligned has measured them; for the whole set every figure of the
 global table over the series, with its histogram if there are more than three.
 """
 
@@ -35,12 +36,18 @@ class SeriesCurves:
         Shape (n,).
     shift_yx_angst
         Shape (n, 2).
+    defocus_uv_angst
+        Shape (n, 2): largest and smallest defocus, if it was measured along with the alignment; otherwise None.
+    ctf_score
+        Shape (n,): figure of merit of the defocus, or None.
     """
 
     name: str
     nominal_tilt_deg: FloatArray
     y_tilt_deg: FloatArray
     shift_yx_angst: FloatArray
+    defocus_uv_angst: FloatArray | None = None
+    ctf_score: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +114,11 @@ def _plots(
         yield f"{one.name}: tilts (degrees)", "image", tilts
         shifts = [_Line(axis, one.shift_yx_angst[:, k].tolist()) for axis, k in (("x", 1), ("y", 0))]
         yield f"{one.name}: shifts (Angstrom)", "image", shifts
+        if one.defocus_uv_angst is not None:
+            defocus = [_Line(f"defocus {axis}", one.defocus_uv_angst[:, k].tolist()) for k, axis in enumerate("UV")]
+            yield f"{one.name}: defocus (Angstrom)", "image", defocus
+        if one.ctf_score is not None:
+            yield f"{one.name}: score of the CTF", "image", [_Line("figure of merit", one.ctf_score.tolist())]
 
 
 def _draw(canvas: object, title: str, x_label: str, lines: Sequence[_Line], bottom_pt: float, width_pt: float) -> None:

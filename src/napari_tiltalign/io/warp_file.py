@@ -6,6 +6,7 @@ They are read and written by the package ``warpxmlfile``, which gives a file bac
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from types import ModuleType
@@ -22,6 +23,8 @@ WARP_GRIDS = ("GridVolumeWarpX", "GridVolumeWarpY", "GridVolumeWarpZ")
 ALIGNED_GRIDS = (*MOVEMENT_GRIDS, *WARP_GRIDS, "GridAngleX", "GridAngleY", "GridAngleZ")
 """What M refines on top of an alignment, and what is worth nothing with another one."""
 
+_LARGEST_BYTES = 200_000_000
+_DEFINITION = re.compile(r"<!(?:DOCTYPE|ENTITY)")
 _FORMATS = frozenset({".mrc", ".mrcs", ".st", ".tif", ".tiff", ".eer", ".em", ".dm4", ".gz", ".bz2"})
 
 
@@ -106,9 +109,19 @@ def open_warp(path: str | os.PathLike[str]) -> Any:
     """
     library = warp_library()
     try:
+        _check_harmless(Path(path))
         return library.read(path)
     except (OSError, ValueError, LookupError) as error:
         raise BadInput(f"{path} cannot be read as a tilt series of Warp or M: {error}") from error
+
+
+def _check_harmless(path: Path) -> None:
+    """Refuse what could fill the memory: Warp's files are a few MB and define no entities."""
+    if (size := path.stat().st_size) > _LARGEST_BYTES:
+        raise ValueError(f"it has {size / 1e6:.0f} MB, and such files have a few")
+    text = path.read_bytes().decode("utf-8")  # the coding that Warp writes, so that nothing can hide in another one
+    if match := _DEFINITION.search(text):
+        raise ValueError(f"it has a {match[0]} declaration, which Warp does not write")
 
 
 def read_warp_file(path: str | os.PathLike[str]) -> WarpFile:
