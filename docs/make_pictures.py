@@ -25,16 +25,20 @@ import numpy as np
 from napari.utils.notifications import notification_manager
 from numpy.typing import NDArray
 from PIL import Image
+from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_tiltalign.api import align, read
 from napari_tiltalign.io.project import write_relion_project
+from napari_tiltalign.methods.base import method as method_named
 from napari_tiltalign.methods.fiducial import Fiducial
 from napari_tiltalign.model import Dataset
 from napari_tiltalign.simulation import Simulation, simulate
 from napari_tiltalign.ui.attach import layers_of
-from napari_tiltalign.ui.commands import AddAlignment, ExcludeViews
+from napari_tiltalign.ui.commands import AddAlignment, ExcludeViews, UseAlignment
+from napari_tiltalign.ui.comparison import REPROJECTION, Comparison, How
+from napari_tiltalign.ui.height_overlay import HEIGHTS
 
 PLUGIN = "napari-tiltalign"
 SIZE_PX = (1280, 800)
@@ -55,11 +59,14 @@ class Scene:
         Display name of the widget that is docked.
     act
         What is done before the picture is taken, with the viewer and the widget.
+    of_real
+        Whether it is made of real data only.
     """
 
     name: str
     widget: str
     act: Callable[[napari.Viewer, QWidget], None] = lambda viewer, widget: None
+    of_real: bool = False
 
 
 def see_blocked_view(viewer: napari.Viewer, widget: QWidget) -> None:
@@ -101,8 +108,57 @@ def see_tomogram(viewer: napari.Viewer, widget: QWidget) -> None:
     widget.tabs.setCurrentIndex(2)
 
 
+def see_check(viewer: napari.Viewer, widget: QWidget) -> None:
+    """Show what is odd about the series, and what to do about the first of it."""
+    see_raw(viewer, widget)
+    wait_until(lambda: not widget.is_busy)
+    widget.list.setCurrentItem(widget.list.topLevelItem(0))
+
+
+def see_scores(viewer: napari.Viewer, widget: QWidget) -> None:
+    """Judge three alignments, and show their curves together."""
+    for name in ("slab", "patch-tracking", "fiducial"):
+        use(viewer, name)
+    session = layers_of(viewer).session
+    for row in range(widget.candidates.list.topLevelItemCount()):
+        widget.candidates.list.topLevelItem(row).setCheckState(0, Qt.CheckState.Checked)
+    widget.candidates.judge_button.click()
+    every = [candidate.alignment for candidate in session.work.candidates.values()]
+    wait_until(lambda: all(session.judged.scores_of(alignment) is not None for alignment in every), 600)
+
+
+def see_tomograms(viewer: napari.Viewer, widget: QWidget) -> None:
+    """Show tomograms of two alignments side by side."""
+    for row in range(widget.candidates.list.topLevelItemCount()):
+        item = widget.candidates.list.topLevelItem(row)
+        item.setCheckState(0, Qt.CheckState.Checked if item.text(0) == "slab" else Qt.CheckState.Unchecked)
+    widget.candidates.tomogram_button.click()
+    wait_until(lambda: len(widget.tomograms.tomograms) == 2)
+    widget.tabs.setCurrentIndex(2)
+
+
+def see_reprojection(viewer: napari.Viewer, widget: QWidget) -> None:
+    """Compare a view, in colours, with what the others predict of it."""
+    see_aligned(viewer, widget)
+    layers_of(viewer).session.compare(Comparison(REPROJECTION, How.OVERLAY))
+
+
+def see_slab(viewer: napari.Viewer, widget: QWidget) -> None:
+    """Show the tiles of a slab: how far each is from where it is predicted, and how high it lies."""
+    see_raw(viewer, widget)
+    use(viewer, "slab")
+    layers_of(viewer).layer(HEIGHTS).visible = True
+
+
+def see_patches(viewer: napari.Viewer, widget: QWidget) -> None:
+    """Show patches and their residuals."""
+    see_raw(viewer, widget)
+    use(viewer, "patch-tracking")
+
+
 SCENES = (
     Scene("dataset", "Dataset", see_raw),
+    Scene("check", "Check", see_check),
     Scene("exclude_views", "Exclude views", see_blocked_view),
     Scene("align_by_gold_beads", "Align by gold beads", see_raw),
     Scene("curate_beads", "Curate beads", see_raw),
@@ -110,6 +166,11 @@ SCENES = (
     Scene("inspect", "Inspect", see_raw),
     Scene("inspect_beads", "Inspect", see_beads_over_views),
     Scene("tomogram", "Inspect", see_tomogram),
+    Scene("reprojection", "Inspect", see_reprojection, of_real=True),
+    Scene("slab", "Align without beads", see_slab, of_real=True),
+    Scene("patches", "Align by patches", see_patches, of_real=True),
+    Scene("judge", "Inspect", see_scores, of_real=True),
+    Scene("compare", "Inspect", see_tomograms, of_real=True),
 )
 
 
@@ -133,6 +194,16 @@ def prepare(viewer: napari.Viewer, dataset: Dataset) -> None:
     if alignment is not None and alignment.tracks is not None:
         session.select_bead(int(alignment.tracks.track_ids[0]))
     viewer.reset_view()
+
+
+def use(viewer: napari.Viewer, method: str) -> None:
+    """Use the alignment by a method, which is made if it is not there."""
+    session = layers_of(viewer).session
+    session.compare(Comparison())
+    if method in session.work.candidates:
+        session.do(UseAlignment(method))
+    else:
+        session.do(AddAlignment(method, align(session.series, method_named(method).Options())))
 
 
 def wait_until(condition: Callable[[], bool], seconds: int = 120) -> None:
@@ -163,9 +234,10 @@ def with_few_colours(pixels: NDArray[np.uint8]) -> Image.Image:
 
 
 @contextmanager
-def viewer_with(dataset: Dataset) -> Iterator[napari.Viewer]:
+def viewer_with(dataset: Dataset, theme: str) -> Iterator[napari.Viewer]:
     """Show a dataset in a window that asks nothing when it is closed."""
     viewer = napari.Viewer(show=True)
+    viewer.theme = theme
     viewer.window.resize(*SIZE_PX)
     prepare(viewer, dataset)
     yield viewer
@@ -174,11 +246,11 @@ def viewer_with(dataset: Dataset) -> Iterator[napari.Viewer]:
     QApplication.processEvents()
 
 
-def make_pictures(dataset: Dataset, folder: Path, prefix: str, only: list[str]) -> None:
+def make_pictures(dataset: Dataset, prefix: str, real: bool, folder: Path, only: list[str], theme: str) -> None:
     """Make all pictures of a dataset, or those that are named."""
-    with viewer_with(dataset) as viewer:
+    with viewer_with(dataset, theme) as viewer:
         for scene in SCENES:
-            if only and scene.name not in only:
+            if (only and scene.name not in only) or (scene.of_real and not real):
                 continue
             dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, scene.widget)
             QTest.qWait(500)
@@ -196,6 +268,7 @@ def main() -> None:
     parser.add_argument("--star", type=Path, help="STAR file to show instead of the documentation's data")
     parser.add_argument("--output", type=Path, default=HERE / "pictures", help="folder for the pictures")
     parser.add_argument("--only", nargs="*", default=[], help="names of the pictures to make")
+    parser.add_argument("--theme", choices=("dark", "light"), default="dark", help="napari's theme")
     parser.add_argument("--data", choices=("both", "simulated", "real"), default="both", help="which data to show")
     arguments = parser.parse_args()
     if arguments.star and arguments.output == HERE / "pictures":
@@ -203,13 +276,14 @@ def main() -> None:
     arguments.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_STATE_HOME"] = folder  # nothing of earlier sessions is offered, nothing is left behind
+        asked = (arguments.output, arguments.only, arguments.theme)
         if arguments.star:
-            make_pictures(read(arguments.star), arguments.output, "", arguments.only)
+            make_pictures(read(arguments.star), "", True, *asked)
             return
         if arguments.data != "real":
-            make_pictures(simulated_dataset(Path(folder)), arguments.output, "", arguments.only)
+            make_pictures(simulated_dataset(Path(folder)), "", False, *asked)
         if arguments.data != "simulated" and REAL_STAR.is_file():
-            make_pictures(read(REAL_STAR), arguments.output, "real_", arguments.only)
+            make_pictures(read(REAL_STAR), "real_", True, *asked)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from judged_views import judged
 from napari.components import ViewerModel
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QTableWidgetSelectionRange
@@ -15,6 +16,7 @@ from napari_tiltalign.model import ArrayImage, Dataset, Provenance
 from napari_tiltalign.ui.attach import session_of
 from napari_tiltalign.ui.commands import AddAlignment, ExcludeViews
 from napari_tiltalign.ui.exclude_widget import ExcludeWidget
+from napari_tiltalign.ui.view_table import COLUMNS
 
 pytestmark = pytest.mark.gui
 
@@ -196,3 +198,18 @@ def test_nothing_is_open(widget):
     assert widget.summary.text() == "no series is open"
     assert not widget.toggle_button.isEnabled()
     assert np.all([not button.isVisible() for button in (widget.apply_button, widget.suggestions)])
+
+
+def test_what_judging_finds_is_shown_and_suggested(widget, qtbot, truth):
+    session, alignment = widget.session, truth.replace(tracks=None)
+    session.do(AddAlignment("exact", alignment))
+    score = [c.heading for c in COLUMNS].index("Score")
+    assert set(column(widget, score)) == {""}
+    bad = {"score": 2.0, "gain_percent": 3.4, "suggest_exclusion": True, "reasons": ("it is 9 px off",)}
+    session.judged.keep_scores(alignment, judged(session.series, view_06=bad))
+    assert column(widget, score)[row_of(widget, "view_06")] == "2"
+    assert ("view_06", "low score") in suggested(widget)
+    widget.apply_button.click()
+    assert session.work.exclusions["view_06"] == "low score"
+    assert column(widget, score)[row_of(widget, "view_06")] == "(2)", "the alignment has changed since"
+    qtbot.waitUntil(lambda: ("view_06", "low score") not in suggested(widget), timeout=20_000)

@@ -15,6 +15,7 @@ from napari_tiltalign.ui.candidate_table import COLUMNS
 from napari_tiltalign.ui.commands import AddAlignment, ExcludeViews, UseAlignment
 from napari_tiltalign.ui.comparison import Comparison, How
 from napari_tiltalign.ui.inspect_widget import InspectWidget
+from napari_tiltalign.ui.view_curves import PANELS
 
 pytestmark = pytest.mark.gui
 
@@ -180,4 +181,13 @@ def test_alignments_are_judged_in_the_table(aligned, qtbot):
     told = [item.text(score) for item in box._items()]
     assert all(text.split()[1] in ("good", "fair", "poor") for text in told)
     assert "Judged" in box._items()[1].toolTip(0)
-    assert aligned.session.judged.scores_of(aligned.session.alignment) is not None
+    scores = aligned.session.judged.scores_of(aligned.session.alignment)
+    assert scores is not None
+    score_panel = [panel.title for panel in PANELS].index("score")
+    assert score_panel in aligned.plots._arranged, "scores of views are plotted once they are known"
+    solid, dashed = curves(aligned, score_panel)[0], curves(aligned, score_panel)[-1]
+    drawn = dict(zip(*solid.getData(), strict=True))
+    for view in scores.views:
+        if np.isfinite(view.score):
+            assert drawn[view.tilt_deg] == pytest.approx(view.score)
+    assert dashed is not solid

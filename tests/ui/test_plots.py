@@ -119,9 +119,10 @@ def test_a_click_tells_its_cell(residual_map, qtbot):
 def test_curves_of_an_alignment(series, truth):
     n = len(series)
     sd = Uncertainty(np.full(n, 0.1), np.full(n, 0.2), np.full((n, 2), 3.0), np.full(n, 0.01))
-    shift, rotation, tilt, residual, motion = view_curves(series, truth.replace(uncertainty=sd))
+    shift, rotation, tilt, residual, motion, score = view_curves(series, truth.replace(uncertainty=sd))
     assert np.isnan(motion[0].values).all()
-    assert len(PANELS) == 5
+    assert np.isnan(score[0].values).all(), "it was not judged"
+    assert len(PANELS) == 6
     np.testing.assert_array_equal(shift[1].values, truth.geometry.shift_yx_angst[:, 1])
     np.testing.assert_array_equal(shift[1].sd, 3.0)
     np.testing.assert_allclose(rotation[0].values, truth.geometry.z_rot_deg)

@@ -24,13 +24,15 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_tiltalign.quality.views import Suggestion
 from napari_tiltalign.ui.actions import BY_HAND
 from napari_tiltalign.ui.attach import layers_of
 from napari_tiltalign.ui.closing import guard_when_shown
 from napari_tiltalign.ui.commands import Command, ExcludeEach, ExcludeViews
 from napari_tiltalign.ui.edits import EditRefused
+from napari_tiltalign.ui.scores_in_use import scores_in_use
 from napari_tiltalign.ui.view_survey import THUMBNAIL_SIDE_PX, ViewSurvey
-from napari_tiltalign.ui.view_table import COLUMNS, EXCLUDED, SUSPECT, USED, ViewRow, view_rows
+from napari_tiltalign.ui.view_table import COLUMNS, EXCLUDED, SUSPECT, USED, ViewRow, view_rows, with_judged
 from napari_tiltalign.ui.wrapped import let_wrap
 
 _TILT_ID = Qt.ItemDataRole.UserRole
@@ -133,6 +135,7 @@ class ExcludeWidget(QWidget):
         session.view_changed.connect(self._select)
         self.survey.seen.connect(self._show_seen)
         self.survey.suggested.connect(self._show_suggestions)
+        session.judged.changed.connect(self._show_suggestions)
 
     # --- from the session
 
@@ -140,7 +143,14 @@ class ExcludeWidget(QWidget):
         series = self._session.series
         if series is None:
             return []
-        return view_rows(series, self._session.alignment, self.survey.views, self.survey.suggestions)
+        return view_rows(
+            series, self._session.alignment, self.survey.views, self._suggestions(), scores_in_use(self._session)
+        )
+
+    def _suggestions(self) -> list[Suggestion]:
+        """What the images suggest, and what judging has found."""
+        series = self._session.series
+        return [] if series is None else with_judged(self.survey.suggestions, series, scores_in_use(self._session)[0])
 
     def _fill(self) -> None:
         """Bring the whole table up to date."""
@@ -210,7 +220,7 @@ class ExcludeWidget(QWidget):
         self.suggestions.blockSignals(True)
         self.suggestions.clear()
         series = self._session.series
-        for suggestion in self.survey.suggestions if series else ():
+        for suggestion in self._suggestions():
             tilt = series[suggestion.tilt_id].nominal_tilt_deg if series else 0.0
             item = QTreeWidgetItem([f"{tilt:+.1f}°", suggestion.reason, suggestion.evidence])
             item.setData(0, _TILT_ID, suggestion.tilt_id)
@@ -224,7 +234,7 @@ class ExcludeWidget(QWidget):
         self._update_apply()
 
     def _update_advice(self) -> None:
-        series, count = self._session.series, len(self.survey.suggestions)
+        series, count = self._session.series, len(self._suggestions())
         if series is None:
             text = ""
         elif not self.survey.complete:

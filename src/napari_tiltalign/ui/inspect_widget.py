@@ -23,6 +23,7 @@ from napari_tiltalign.ui.candidate_box import CandidateBox
 from napari_tiltalign.ui.closing import guard_when_shown
 from napari_tiltalign.ui.overlays import residual_scale_px
 from napari_tiltalign.ui.plots import ResidualMap, ViewPlots
+from napari_tiltalign.ui.scores_in_use import scores_in_use
 from napari_tiltalign.ui.tomogram_view import TomogramView
 from napari_tiltalign.ui.view_curves import PANELS, ResidualGrid, residual_grid, view_curves
 from napari_tiltalign.ui.wrapped import let_wrap
@@ -102,6 +103,7 @@ class InspectWidget(QWidget):
         session.alignment_changed.connect(self._show_alignment)
         session.exclusions_changed.connect(self._show_alignment)
         session.judged.changed.connect(self._show_tomograms)
+        session.judged.changed.connect(self._draw_plots)
         session.view_changed.connect(self._show_here)
         session.bead_changed.connect(self._show_here)
         self.plots.view_clicked.connect(self._go_to_view)
@@ -128,9 +130,12 @@ class InspectWidget(QWidget):
         if series is None or alignment is None:
             self.plots.show_nothing()
             return
-        others = [view_curves(series, other) for other in self.candidates.ticked().values()]
+        judged = self._session.judged
+        others = [view_curves(series, one, judged.scores_of(one)) for one in self.candidates.ticked().values()]
         used = alignment.included & series.included
-        self.plots.show_views(series.nominal_tilt_deg, used, view_curves(series, alignment), others)
+        self.plots.show_views(
+            series.nominal_tilt_deg, used, view_curves(series, alignment, scores_in_use(self._session)[0]), others
+        )
         self._show_here()
 
     def _show_tomograms(self) -> None:

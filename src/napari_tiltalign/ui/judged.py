@@ -52,6 +52,7 @@ class Judged:
     def __init__(self) -> None:
         self._tomograms = Kept(_TOMOGRAMS_KEPT)
         self._scores = Kept(_SCORES_KEPT)
+        self._last: dict[tuple[str, str], Scores] = {}
 
     def tomogram_of(self, alignment: Alignment | None) -> Preview | None:
         """Small tomogram of an alignment; None if there is none."""
@@ -73,8 +74,31 @@ class Judged:
         self._scores.keep(alignment, scores)
         self.changed.emit()
 
+    def last_scores_of(self, name: tuple[str, str], alignment: Alignment | None) -> tuple[Scores | None, bool]:
+        """How good an alignment is, or was before it was edited, and which of the two.
+
+        Parameters
+        ----------
+        name
+            Of the series, and of the alignment among those of the series.
+        alignment
+            The alignment as it is now.
+
+        Returns
+        -------
+        scores, are_old
+            None and False if neither is known.
+        """
+        now = self.scores_of(alignment)
+        if now is not None:
+            self._last[name] = now
+            return now, False
+        before = self._last.get(name)
+        return before, before is not None
+
     def forget(self) -> None:
         """Forget everything."""
+        self._last.clear()
         self._tomograms.clear()
         self._scores.clear()
         self.changed.emit()

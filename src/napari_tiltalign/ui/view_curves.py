@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.model import Alignment, TiltSeries
+from napari_tiltalign.quality.scores import Scores
 from napari_tiltalign.quality.views import view_residual_px
 from napari_tiltalign.ui.motion_overlay import motion_rms_px
 from napari_tiltalign.ui.plots import Curve, Panel
@@ -23,12 +24,17 @@ PANELS = (
         ("fit", "left out"),
     ),
     Panel("motion (px)", "Local motion: how far the beads move against a rigid specimen in every view, rms, pixels"),
+    Panel(
+        "score",
+        "After Judge: how well every view agrees with what the views beyond 10° predict of it, 100 times the "
+        "correlation. It falls with the tilt, so look for views below their neighbours",
+    ),
 )
 """The plots, from the top; one in which nothing is known is left out."""
 
 
-def view_curves(series: TiltSeries, alignment: Alignment) -> list[list[Curve]]:
-    """Curves of the n views for each of `PANELS`, in the order of the series."""
+def view_curves(series: TiltSeries, alignment: Alignment, scores: Scores | None = None) -> list[list[Curve]]:
+    """Curves of the n views for each of `PANELS`, in the order of the series; scores if the alignment was judged."""
     geometry, sd = alignment.geometry, alignment.uncertainty
     unknown = np.full(len(alignment), np.nan)
     shift_sd = np.column_stack([unknown, unknown]) if sd is None else sd.shift_yx_angst
@@ -38,7 +44,13 @@ def view_curves(series: TiltSeries, alignment: Alignment) -> list[list[Curve]]:
         [Curve(geometry.y_tilt_deg - series.nominal_tilt_deg, unknown if sd is None else sd.y_tilt_deg)],
         [Curve(view_residual_px(alignment), unknown), Curve(view_residual_px(alignment, left_out=True), unknown)],
         [Curve(motion_rms_px(alignment), unknown)],
+        [Curve(_score_of_views(series, scores), unknown)],
     ]
+
+
+def _score_of_views(series: TiltSeries, scores: Scores | None) -> FloatArray:
+    known = {} if scores is None else {view.tilt_id: view.score for view in scores.views}
+    return np.array([known.get(tilt_id, np.nan) for tilt_id in series.tilt_ids])
 
 
 def _near_median_deg(angle_deg: FloatArray) -> FloatArray:
