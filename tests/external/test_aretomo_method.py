@@ -66,6 +66,14 @@ def test_command_line(family: str, pixel: float, options: AreTomo, expected: str
     assert " ".join(words) == expected
 
 
+@pytest.mark.parametrize(("deg", "words"), [(0.0, "-1"), (0.1, "-1"), (-0.1, "-1"), (0.2, "1 0.2"), (-5, "1 -5")])
+def test_an_offset_that_aretomo_takes_for_none_is_not_measured(deg: float, words: str) -> None:
+    line = " ".join(
+        aretomo_arguments(series_named(), AreTomo(tilt_angle_offset="given", tilt_angle_offset_deg=deg), "2")
+    )
+    assert f" -TiltCor {words} -OutImod" in line
+
+
 def test_patches_of_one_direction_hold_for_both() -> None:
     for options in (AreTomo(patches_x=4), AreTomo(patches_y=4)):
         words = aretomo_arguments(series_named(), options, "2")

@@ -84,6 +84,21 @@ def test_images_of_another_pixel_size(tmp_path: Path, case: tuple[Alignment, Til
     assert found.tracks is not None
 
 
+@pytest.mark.parametrize("name", ["TS.st", "TS.mrc"])
+def test_binning_is_found_by_the_size_of_the_stack(
+    tmp_path: Path, case: tuple[Alignment, TiltSeries], mrc_writer: Callable[..., Path], name: str
+) -> None:
+    """Fault 57 without settings of etomo, as in the folders of RELION's job, whose stacks have no pixel size."""
+    truth, series = case
+    write_etomo(tmp_path, "TS", truth, series)
+    coarse = series.replace(pixel_size_angst=16.0, image_shape_yx=(24, 32))
+    about_the_middle = truth.geometry.shift_yx_angst + 4.0  # of images of even size
+    for shape, pixel in ((SHAPE, 8.0), ((24, 32), 16.0), ((24, 64), 16.0)):  # the last shows another field
+        mrc_writer(tmp_path / name, np.ones((7, *shape), np.float32), 1.0)
+        found = read_alignment(tmp_path / "TS.xf", coarse)
+        assert found.geometry.shift_yx_angst == pytest.approx(about_the_middle * pixel / 8.0 - 8.0, abs=0.1)
+
+
 @pytest.mark.parametrize(
     ("files", "name"), [(["a.edf"], "a"), (["a.xf", "a.tlt", "a_fid.xf", "a_fid.tlt"], "a"), (["a.xf"], ""), ([], "")]
 )

@@ -14,10 +14,10 @@ from napari_tiltalign.geometry import RigidMotion, ViewGeometry, rotation_x, rot
 from napari_tiltalign.io.aln_text import read_aln_file
 from napari_tiltalign.io.aretomo import read_aretomo
 from napari_tiltalign.io.bare_series import bare_series_of_xf
-from napari_tiltalign.io.convert import read_alignment, write_alignment
+from napari_tiltalign.io.convert import WRITABLE, read_alignment, write_alignment
 from napari_tiltalign.io.imod import read_imod, read_xf
 from napari_tiltalign.io.xf_geometry import xf_from_geometry
-from napari_tiltalign.model import Alignment, LocalMotion, Tracks, Uncertainty
+from napari_tiltalign.model import Alignment, LocalMotion, Tracks, TiltSeries, Uncertainty
 
 HOLDS = {
     ".star": {"with_x_tilt": True},
@@ -266,6 +266,49 @@ def test_transforms_of_binned_images(tmp_path: Path) -> None:
     assert apart_px(alignment, again) < 0.01
     assert any(flag.name == "outlier_shift" for flag in read_imod(tmp_path / "TS.xf", series.replace(
         pixel_size_angst=10 * 1.7, image_shape_yx=(51, 64))).flags)  # fmt: skip
+
+
+def with_everything() -> tuple[Alignment, TiltSeries]:
+    """An alignment that has all that an alignment can have."""
+    alignment, series = random_alignment(1, (512, 640), with_x_tilt=True, with_magnification=True, n_excluded=2)
+    n, random = len(alignment), np.random.default_rng(0)
+    points = random.uniform(-300, 300, (5, 3))
+    track, tilt = (i.ravel() for i in np.meshgrid(np.arange(5), np.flatnonzero(alignment.included), indexing="ij"))
+    seen = alignment.geometry.project(points)[tilt, track] / 1.7 + [256, 320]
+    motion = random.normal(0, 5, (n, 5, 2))
+    return alignment.replace(
+        tracks=Tracks.from_observations(alignment.tilt_ids, points, track, tilt, seen),
+        uncertainty=Uncertainty(np.ones(n), np.ones(n), np.ones((n, 2)), np.ones(n)),
+        local_motion=LocalMotion(
+            series.tilt_ids[0], points, motion, np.zeros((n, 2, 4)), 1000.0, 1.0, 5.0, np.nan, np.nan
+        ),
+    ), series
+
+
+@pytest.mark.parametrize(
+    ("suffix", "lost"),
+    [
+        (".json", []),
+        (".star", ["magnification", "tracks", "local motion", "uncertainty", "exclusions"]),
+        (".xf", ["tracks", "local motion", "uncertainty", "exclusions"]),
+        (".aln", ["x tilt", "tracks", "local motion", "uncertainty"]),
+        (".fid", ["geometry", "track details", "local motion", "uncertainty"]),
+        (
+            ".xml",
+            ["magnification", "X tilt of each image", "CTF and paths", "dose", "tracks", "local motion", "uncertainty"],
+        ),
+    ],
+)
+def test_every_format_lists_all_that_it_cannot_hold(tmp_path: Path, suffix: str, lost: list[str]) -> None:
+    alignment, series = with_everything()
+    losses = write_alignment(tmp_path / f"TS{suffix}", alignment, series)
+    assert [loss.what for loss in losses] == lost
+    sized = {loss.what for loss in losses if loss.size_angst > 1}
+    assert sized == {"magnification", "x tilt", "X tilt of each image", "local motion"} & set(lost)
+
+
+def test_all_formats_are_tried() -> None:
+    assert set(WRITABLE) == {".json", ".star", ".xf", ".aln", ".fid", ".xml"}
 
 
 def test_loss_of_magnification_has_its_size(tmp_path: Path) -> None:

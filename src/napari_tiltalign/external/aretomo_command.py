@@ -20,6 +20,7 @@ from napari_tiltalign.external.work import ROOT_NAME
 from napari_tiltalign.io.numbers import parse_number
 from napari_tiltalign.model import TiltSeries
 
+_LARGEST_TAKEN_FOR_NONE_DEG = 0.1
 OUT = "out"
 """Folder for the results of AreTomo3, inside the work folder."""
 
@@ -103,10 +104,11 @@ def _tilt_axis(series: TiltSeries, options: AreTomo) -> tuple[str, ...]:
 
 
 def _tilt_offset(options: AreTomo) -> tuple[str, ...]:
-    if options.tilt_angle_offset == "leave":
-        return ("-TiltCor", "-1")
     if options.tilt_angle_offset == "measure":
         return ("-TiltCor", "1")
+    # AreTomo takes a small number for none, and would measure the offset
+    if options.tilt_angle_offset == "leave" or abs(options.tilt_angle_offset_deg) <= _LARGEST_TAKEN_FOR_NONE_DEG:
+        return ("-TiltCor", "-1")
     return ("-TiltCor", "1", number(options.tilt_angle_offset_deg))
 
 

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -267,7 +268,9 @@ def _write_record(path: Path, alignment: Alignment, series: TiltSeries | None) -
 
 
 def _write_fid(path: Path, alignment: Alignment, series: TiltSeries | None) -> tuple[Loss, ...]:
-    return write_fid(path, alignment)
+    detail = "the model holds beads only; the transforms that go with them are written as .xf"
+    rest = unwritten_losses(alignment.replace(tracks=None))
+    return (Loss("geometry", math.nan, detail), *write_fid(path, alignment), *rest)
 
 
 _WRITERS: dict[str, Callable[[Path, Alignment, TiltSeries | None], tuple[Loss, ...]]] = {

@@ -27,6 +27,7 @@ from napari_tiltalign.io.align_log import AlignLog, read_align_log
 from napari_tiltalign.io.bare_series import bare_series_of_xf
 from napari_tiltalign.io.fid import read_fid
 from napari_tiltalign.io.imod import read_imod
+from napari_tiltalign.io.mrc import mrc_header
 from napari_tiltalign.io.numbers import parse_number
 from napari_tiltalign.io.row_order import tilts_of_lines
 from napari_tiltalign.io.stack import read_angles_deg, read_stack
@@ -35,6 +36,8 @@ from napari_tiltalign.model import NOT_GIVEN, Alignment, Dataset, Flag, TiltSeri
 
 STACK_SUFFIXES = (".st", ".mrc")
 _PIXEL_SIZE_AGREES = 0.01
+_SAME_FIELD = 0.02
+"""Relative difference of the binnings along both axes that comes from sizes that are no multiples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +189,26 @@ def read_etomo(
 def _of_the_stack(folder: EtomoFolder, series: TiltSeries) -> float | None:
     """Pixel size that the transforms are in, if it is not that of the series."""
     pixel = folder.pixel_size_angst
+    if math.isnan(pixel):
+        pixel = _by_size_of_stack(folder, series)
     same = math.isnan(pixel) or abs(pixel / series.pixel_size_angst - 1.0) < _PIXEL_SIZE_AGREES
     return None if same else pixel
+
+
+def _by_size_of_stack(folder: EtomoFolder, series: TiltSeries) -> float:
+    """Pixel size of IMOD's stack if it shows the field of the series; NaN if it does not tell.
+
+    The sizes in pixels tell: RELION leaves the pixel size in the header empty.
+    """
+    if folder.stack is None:
+        return NOT_GIVEN
+    try:
+        shape_yx = mrc_header(folder.stack).shape_nyx[1:]
+    except BadInput:
+        return NOT_GIVEN
+    coarser_y, coarser_x = (ours / theirs for ours, theirs in zip(series.image_shape_yx, shape_yx, strict=True))
+    same_field = abs(coarser_y / coarser_x - 1.0) < _SAME_FIELD
+    return series.pixel_size_angst * 0.5 * (coarser_y + coarser_x) if same_field else NOT_GIVEN
 
 
 def imod_log(folder: Path, pixel_size_angst: float) -> AlignLog:
