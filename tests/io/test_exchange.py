@@ -17,7 +17,7 @@ from napari_tiltalign.io.bare_series import bare_series_of_xf
 from napari_tiltalign.io.convert import WRITABLE, read_alignment, write_alignment
 from napari_tiltalign.io.imod import read_imod, read_xf
 from napari_tiltalign.io.xf_geometry import xf_from_geometry
-from napari_tiltalign.model import Alignment, LocalMotion, Tracks, TiltSeries, Uncertainty
+from napari_tiltalign.model import Alignment, LocalMotion, TiltSeries, Tracks, Uncertainty
 
 HOLDS = {
     ".star": {"with_x_tilt": True},
