@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from napari_tiltalign.batch import (
     Summary,
     Watcher,
     align_dataset,
+    attention,
     plan_dataset,
 )
 from napari_tiltalign.errors import BadInput, Cancelled
@@ -354,6 +356,44 @@ def test_a_marker_stops_the_run(nudge: NudgeMethod, star: Path, marker: str) -> 
     run(star)
     assert nudge.aligned == ["TS_01", "unlucky_02", "TS_03"]
     assert not (star.parent / "out" / marker).exists()
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_a_marker_stops_a_run_that_does_not_look(
+    nudge: NudgeMethod, star: Path, monkeypatch: pytest.MonkeyPatch, in_thread: bool
+) -> None:
+    monkeypatch.setattr(attention, "PATIENCE_S", 0.2)
+
+    class Stopper(Watcher):
+        def progress(self, name: str, fraction: float, message: str) -> None:
+            if name == "unlucky_02":
+                (star.parent / "out/STOP").touch()
+
+    def stopped() -> None:
+        with pytest.raises(Cancelled, match="STOP asks to stop"):
+            run(star, Nudge(trouble="none" if in_thread else "hangs"), watcher=Stopper())
+
+    if in_thread:  # where nobody can be interrupted: it is noticed with the next progress
+        with ThreadPoolExecutor() as pool:
+            pool.submit(stopped).result()
+    else:
+        stopped()
+    record = json.loads((star.parent / "out/run.json").read_text())
+    done = ["TS_01", "unlucky_02"] if in_thread else ["TS_01"]
+    assert (record["status"], list(record["series"])) == ("stopped", done)
+    assert not (star.parent / "out/run.lock").exists()
+    run(star)
+    assert listed(star) == list(NAMES)
+
+
+def test_ctrl_c_is_not_taken_for_a_marker(nudge: NudgeMethod, star: Path) -> None:
+    class Impatient(Watcher):
+        def progress(self, name: str, fraction: float, message: str) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(star, watcher=Impatient())
+    assert json.loads((star.parent / "out/run.json").read_text())["status"] == "stopped"
 
 
 def test_what_killed_writers_left_is_removed(nudge: NudgeMethod, star: Path) -> None:

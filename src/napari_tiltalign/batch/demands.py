@@ -1,7 +1,8 @@
-"""What a series takes: memory, estimated before it starts; and what there is."""
+"""What a series takes: memory and time, estimated before it starts; and what there is."""
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -28,6 +29,25 @@ class KnowsItsMemory(Protocol):
     def memory_bytes(self, series: TiltSeries, options: MethodOptions) -> float:
         """Return the most memory that the method holds for a series, bytes, without the program itself."""
         ...
+
+
+@runtime_checkable
+class KnowsItsTime(Protocol):
+    """A method that can say itself how long a series takes."""
+
+    def cpu_seconds(self, series: TiltSeries, options: MethodOptions) -> float:
+        """Return the time on one core of an ordinary machine, roughly."""
+        ...
+
+
+def typical_seconds(method: Method, series: TiltSeries, options: MethodOptions, threads: int) -> float:
+    """Say roughly how long a series takes on an ordinary machine; NaN if the method does not know.
+
+    Half of a series goes to one core only, as measured: two cores are 1.5 times as fast as one.
+    """
+    if not isinstance(method, KnowsItsTime):
+        return math.nan
+    return method.cpu_seconds(series, options) * (1.0 / 3.0 + 2.0 / 3.0 / max(1, threads))
 
 
 def memory_bytes(method: Method, series: TiltSeries, options: MethodOptions, threads: int) -> float:

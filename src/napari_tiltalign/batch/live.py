@@ -10,6 +10,7 @@ from pathlib import Path
 
 from napari_tiltalign.api import method_of
 from napari_tiltalign.batch.arrivals import Look, Place, Sight, file_facts
+from napari_tiltalign.batch.attention import attentive
 from napari_tiltalign.batch.outcome import SeriesOutcome, Summary, Watcher
 from napari_tiltalign.batch.placement import Placement
 from napari_tiltalign.batch.plan import Existing, Request, make_plan
@@ -149,12 +150,13 @@ def watch(
         follower = _Follower(place, options, directory, patience, wanted, start, placement, lock, told, time_from)
         record = RunRecord(follower.request(Dataset((), source=str(place.path)), ()), tuple(command))
         try:
-            while not follower.is_over():
-                if follower.step():
-                    record.write(WATCHING, follower.summary().outcomes)
-                    if refresh is not None and follower.summary().outcomes:
-                        refresh(follower.look_up)
-                follower.pause()
+            with attentive(lock):
+                while not follower.is_over():
+                    if follower.step():
+                        record.write(WATCHING, follower.summary().outcomes)
+                        if refresh is not None and follower.summary().outcomes:
+                            refresh(follower.look_up)
+                    follower.pause()
             record.write("finished", follower.summary().outcomes)
         except BaseException as error:
             record.write_end(error, follower.summary().outcomes)

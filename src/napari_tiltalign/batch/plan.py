@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_tiltalign.api import method_of
-from napari_tiltalign.batch.demands import machine_memory_bytes, memory_bytes, raw_bytes
+from napari_tiltalign.batch.demands import machine_memory_bytes, memory_bytes, raw_bytes, typical_seconds
 from napari_tiltalign.batch.job import MOST_BINNING, binned_fingerprint, internal_error, reason_of
 from napari_tiltalign.batch.outcome import SeriesOutcome
 from napari_tiltalign.batch.placement import Placement
@@ -123,7 +123,9 @@ class Plan:
     memory_limit_bytes
         What a worker may take; 0 if it is not known.
     seconds
-        Estimate of the time from an earlier run with the same method in the folder; NaN if there was none.
+        Estimate of the time; NaN if nothing is known.
+    seconds_from
+        What that is judged by: the ``earlier run`` with the same method in the folder, or else what is ``typical``.
     """
 
     series: tuple[PlannedSeries, ...]
@@ -131,6 +133,7 @@ class Plan:
     threads: int
     memory_limit_bytes: float
     seconds: float
+    seconds_from: str = ""
 
     @property
     def to_align(self) -> tuple[PlannedSeries, ...]:
@@ -163,8 +166,8 @@ def make_plan(request: Request) -> Plan:
         PlannedSeries(name, "cannot be read", outcome=SeriesOutcome(name, reason))
         for name, reason in request.chosen.failed.items()
     ]
-    seconds = _estimated_seconds(request, planned, workers)
-    return Plan((*planned, *unread), workers, threads, limit, seconds)
+    seconds, seconds_from = _estimated_seconds(request, planned, workers, threads)
+    return Plan((*planned, *unread), workers, threads, limit, seconds, seconds_from)
 
 
 def _check_results_of_others(request: Request, states: Mapping[str, SeriesState | None]) -> None:
@@ -294,15 +297,26 @@ def _with_memory(request: Request, planned: PlannedSeries, threads: int, limit_b
     return replace(planned, why="too large for the memory", outcome=SeriesOutcome(planned.name, reason))
 
 
-def _estimated_seconds(request: Request, planned: Iterable[PlannedSeries], workers: int) -> float:
-    """Scale the times of the last run in the folder to the sizes of the series that are to be done now."""
-    planned = list(planned)
+def _estimated_seconds(
+    request: Request, planned: Sequence[PlannedSeries], workers: int, threads: int
+) -> tuple[float, str]:
+    """Scale the times of the last run in the folder to the sizes of the series, or say what is typical."""
     sizes = {one.name: _n_pixels(one.series) for one in planned if one.series is not None}
-    rates = [seconds / sizes[name] for name, seconds in _earlier_seconds(request).items() if name in sizes]
-    todo = [sizes[one.name] for one in planned if one.outcome is None]
+    rates = [seconds / sizes[name] for name, seconds in _earlier_seconds(request).items() if sizes.get(name)]
+    todo = [one for one in planned if one.outcome is None and one.series is not None]
     if not todo:
-        return 0.0
-    return statistics.median(rates) * max(sum(todo) / workers, *todo) if rates else math.nan
+        return 0.0, ""
+    if rates:
+        times = [statistics.median(rates) * sizes[one.name] for one in todo]
+    else:
+        times = [_typical_seconds(request, one, threads) for one in todo]
+    known = "earlier run" if rates else "" if any(map(math.isnan, times)) else "typical"
+    return max(sum(times) / workers, *times), known
+
+
+def _typical_seconds(request: Request, planned: PlannedSeries, threads: int) -> float:
+    options = request.options_for(planned.name)
+    return math.nan if planned.series is None else typical_seconds(method_of(options), planned.series, options, threads)
 
 
 def _earlier_seconds(request: Request) -> dict[str, float]:

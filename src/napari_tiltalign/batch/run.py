@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from napari_tiltalign.api import method_of
+from napari_tiltalign.batch.attention import attentive
 from napari_tiltalign.batch.engine import run_jobs
 from napari_tiltalign.batch.job import SeriesJob, record_failure
 from napari_tiltalign.batch.outcome import SeriesOutcome, Summary, Watcher
@@ -99,7 +100,8 @@ def align_dataset(
             check_usable(method_of(options), options)
         run = Run(request, plan, held, watcher)
         try:
-            summary = run.do()
+            with attentive(held):
+                summary = run.do()
             record.write("finished", summary.outcomes)
         except BaseException as error:
             record.write_end(error, run.summary().outcomes)

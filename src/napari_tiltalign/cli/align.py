@@ -168,7 +168,9 @@ def _align(
         return ExitCode.GOOD
     with watcher if isinstance(watcher, ConsoleWatcher) else nullcontext():
         summary = align_dataset(dataset, options, output, command=sys.argv, watcher=watcher, **asked)
-    if not (shown.json or shown.quiet):
+    if isinstance(watcher, JsonWatcher):
+        watcher.finished(summary)
+    elif not shown.quiet:
         print(*summary_lines(summary), sep="\n")
     if shown.report and summary.aligned:
         from napari_tiltalign.cli.report import report

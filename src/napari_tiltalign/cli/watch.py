@@ -175,7 +175,7 @@ def _watch(
     shown: ShownOptions,
 ) -> int:
     from napari_tiltalign.batch import watch
-    from napari_tiltalign.cli.watching import ConsoleWatcher, new_watcher, summary_lines
+    from napari_tiltalign.cli.watching import ConsoleWatcher, JsonWatcher, new_watcher, summary_lines
 
     watcher = new_watcher(quiet=shown.quiet, as_json=shown.json)
     with watcher if isinstance(watcher, ConsoleWatcher) else nullcontext():
@@ -191,7 +191,9 @@ def _watch(
             watcher=watcher,
             refresh=_reporter(output, watcher) if shown.report else None,
         )
-    if not (shown.json or shown.quiet):
+    if isinstance(watcher, JsonWatcher):
+        watcher.finished(summary)
+    elif not shown.quiet:
         print(*summary_lines(summary), sep="\n")
     if shown.report and summary.aligned:
         from napari_tiltalign.cli.report import report

@@ -140,7 +140,8 @@ class JsonWatcher(Watcher):
         self._clock = RunClock(len(plan.to_align))
         series = {one.name: one.why for one in plan.series}
         self._tell("planned", series=series, workers=plan.workers, threads=plan.threads,
-                   memory_bytes=round(plan.memory_bytes))  # fmt: skip
+                   memory_bytes=round(plan.memory_bytes), memory_limit_bytes=round(plan.memory_limit_bytes),
+                   seconds=_rounded(plan.seconds), seconds_from=plan.seconds_from)  # fmt: skip
 
     def notice(self, message: str) -> None:
         """Tell it."""
@@ -162,13 +163,24 @@ class JsonWatcher(Watcher):
         """Tell what became of a series."""
         self._clock.ended(outcome)
         result = "failed" if outcome.failure else "kept" if outcome.kept else "aligned"
-        left_s = self._clock.seconds_left()
         self._tell("ended", series=outcome.name, result=result, reason=outcome.failure or outcome.kept,
                    seconds=round(outcome.seconds, 3), facts=dict(outcome.facts),
-                   seconds_left=None if math.isnan(left_s) else round(left_s, 1))  # fmt: skip
+                   seconds_left=_rounded(self._clock.seconds_left()))  # fmt: skip
+
+    def finished(self, summary: Summary) -> None:
+        """Tell what the whole run did."""
+        tables = summary.folder.aligned_star, summary.folder.failed_star
+        results, failures = (str(table) if table.is_file() else "" for table in tables)
+        self._tell("finished", aligned=len(summary.aligned), failed=len(summary.failed), results=results,
+                   failures=failures)  # fmt: skip
 
     def _tell(self, event: str, **facts: object) -> None:
         print(json.dumps({"event": event, **facts}), flush=True)
+
+
+def _rounded(seconds: float) -> float | None:
+    """Seconds as JSON can hold them: null if they are not known."""
+    return None if math.isnan(seconds) else round(seconds, 1)
 
 
 def outcome_line(outcome: SeriesOutcome) -> str:
@@ -204,16 +216,21 @@ def plan_lines(plan: Plan) -> list[str]:
             verdict = f"cannot be aligned: {one.outcome.failure}" if one.outcome.failure else one.outcome.kept
             lines.append(f"{plain(one.name)}: {plain(verdict)}")
     limit = f" (each may use {plan.memory_limit_bytes / 1e9:.1f} GB)" if plan.memory_limit_bytes else ""
-    cores = f", {plan.threads} cores each" if plan.threads else ""
-    took = "not estimated: no series was aligned here with this method yet"
-    if not math.isnan(plan.seconds):
-        took = f"about {duration(plan.seconds)}, judged by the last run in this folder"
+    cores = f", {plan.threads} core{'' if plan.threads == 1 else 's'} each" if plan.threads else ""
     return [
         *lines,
         f"{len(plan.to_align)} of {len(plan.series)} series to align, {plan.workers} at a time{cores}",
         f"memory: about {plan.memory_bytes / 1e9:.1f} GB together{limit}",
-        f"time: {took}",
+        f"time: {_time_it_takes(plan)}",
     ]
+
+
+def _time_it_takes(plan: Plan) -> str:
+    if math.isnan(plan.seconds):
+        return "not estimated: no series was aligned here with this method yet"
+    if plan.seconds_from == "typical":
+        return f"very roughly {duration(plan.seconds)}, by what is typical; a run knows better after its first series"
+    return f"about {duration(plan.seconds)}" + (", judged by the last run in this folder" if plan.seconds_from else "")
 
 
 def summary_lines(summary: Summary) -> list[str]:

@@ -123,6 +123,10 @@ class AutoMethod:
         by_beads = FIDUCIAL.memory_bytes(series, Fiducial(diameter_nm=options.diameter_nm))
         return max(by_beads, SLAB.memory_bytes(series, _slab_options(options)))
 
+    def cpu_seconds(self, series: TiltSeries, options: MethodOptions) -> float:
+        """Time on one core of an ordinary machine, within a factor of about two, if there is no gold."""
+        return FIDUCIAL.cpu_seconds(series, options) + SLAB.cpu_seconds(series, options)
+
 
 def _gold(series: TiltSeries, options: Auto, progress: Progress) -> FoundGold:
     diameter_px = options.diameter_nm * 10.0 / series.pixel_size_angst

@@ -153,6 +153,10 @@ class FiducialMethod:
         binned = 1.0 if options.diameter == "estimate" else max(1, int(diameter_px / WORKING_DIAMETER_PX))
         return float(series.included.sum()) * pixels / binned**2 * _BYTES_PER_PIXEL + pixels * _BYTES_PER_RAW_PIXEL
 
+    def cpu_seconds(self, series: TiltSeries, options: MethodOptions) -> float:
+        """Time on one core of an ordinary machine, within a factor of about two; see docs/performance.md."""
+        return float(series.included.sum()) * (0.06 + 4e-9 * float(np.prod(series.image_shape_yx)))
+
 
 def _align(series: TiltSeries, options: Fiducial, start: Alignment | None, progress: Progress) -> Alignment:
     found = search(series, _diameters_px(series, options), bright=options.bead_contrast == "bright", progress=progress)

@@ -137,6 +137,10 @@ class PatchTrackingMethod:
         per_view = samples * _BYTES_PER_SAMPLE + samples / 4.0 * repeated * _BYTES_PER_PATCH_SAMPLE
         return float(series.included.sum()) * per_view + pixels * _BYTES_PER_RAW_PIXEL
 
+    def cpu_seconds(self, series: TiltSeries, options: MethodOptions) -> float:
+        """Time on one core of an ordinary machine, within a factor of about two; see docs/performance.md."""
+        return float(series.included.sum()) * (0.25 + 2e-8 * float(np.prod(series.image_shape_yx)))
+
 
 def _align(
     series: TiltSeries, options: PatchTracking, start: Alignment | None, progress: Progress, name: str

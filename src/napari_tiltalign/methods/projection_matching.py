@@ -116,6 +116,10 @@ class ProjectionMatchingMethod:
         samples = min(pixels, float(FINE_SAMPLES) ** 2)
         return n * samples * _BYTES_PER_SAMPLE + 8.0 * n**2 * FINE_SAMPLES**2 / 16.0 + pixels * _BYTES_PER_RAW_PIXEL
 
+    def cpu_seconds(self, series: TiltSeries, options: MethodOptions) -> float:
+        """Time on one core of an ordinary machine, within a factor of about two; see docs/performance.md."""
+        return float(series.included.sum()) * (0.29 + 2e-8 * float(np.prod(series.image_shape_yx)))
+
 
 def _align(series: TiltSeries, options: ProjectionMatching, start: Alignment | None, progress: Progress) -> Alignment:
     pitch = max(series.image_shape_yx) * series.pixel_size_angst / FINE_SAMPLES

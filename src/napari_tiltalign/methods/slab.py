@@ -143,6 +143,10 @@ class SlabMethod:
         tiles = 4.0 * pixels * series.pixel_size_angst**2 / finest.size_angst**2
         return samples * n * 24.0 + frequencies * n * (n * 12.0 + tiles * 24.0) + pixels * 60.0
 
+    def cpu_seconds(self, series: TiltSeries, options: MethodOptions) -> float:
+        """Time on one core of an ordinary machine, within a factor of about two; see docs/performance.md."""
+        return float(series.included.sum()) * (0.36 + 2e-8 * float(np.prod(series.image_shape_yx)))
+
 
 def scales(series: TiltSeries) -> tuple[TileScale, TileScale, TileScale]:
     """Tiles and resolution of the three passes, from coarse to fine.
