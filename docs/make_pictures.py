@@ -200,6 +200,8 @@ def use(viewer: napari.Viewer, method: str) -> None:
     """Use the alignment by a method, which is made if it is not there."""
     session = layers_of(viewer).session
     session.compare(Comparison())
+    if (heights := layers_of(viewer).layer(HEIGHTS)) is not None:
+        heights.visible = False
     if method in session.work.candidates:
         session.do(UseAlignment(method))
     else:

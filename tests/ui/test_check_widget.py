@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from napari.components import ViewerModel
 
 from napari_tiltalign.model import ArrayImage, Dataset
+from napari_tiltalign.quality.axis_check import AxisCheck
 from napari_tiltalign.ui.attach import session_of
-from napari_tiltalign.ui.check_widget import CheckWidget
+from napari_tiltalign.ui.check_widget import CheckWidget, _about_axis
 
 pytestmark = pytest.mark.gui
 
@@ -69,3 +71,10 @@ def test_every_series_is_checked_once(widget, qtbot):
     session.show("TS_1")
     assert not widget.is_busy  # known already
     assert texts(widget)[0].startswith("✖ the same image twice")
+
+
+def test_the_axis_by_the_images_is_told_only_where_it_contradicts():
+    near = AxisCheck(np.array([-4.3]), np.array([0.5]), -0.2, -4.3, clear=True)
+    assert _about_axis(near) == "tilt axis: -4.3°, and the images agree (to 12°)"
+    far = AxisCheck(np.array([-4.3]), np.array([0.5]), 85.0, -4.3, clear=True)
+    assert _about_axis(far) == "tilt axis: -4.3° given, 85° by the images"

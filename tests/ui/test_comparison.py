@@ -8,14 +8,23 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Vectors
+from scipy import ndimage
 
 from napari_tiltalign.geometry import RigidMotion, ViewGeometry, rotation_y
+from napari_tiltalign.images.prepare import bin_image
 from napari_tiltalign.images.project import Grid, back_project, pixel_maps, re_project
 from napari_tiltalign.quality.preview import Parts, Preview
 from napari_tiltalign.quality.slab import Slab
 from napari_tiltalign.ui.attach import layers_of
 from napari_tiltalign.ui.commands import AddAlignment, EditTracks, UseAlignment
-from napari_tiltalign.ui.comparison import REPROJECTION, Comparison, How, in_common_frame, reprojected_stack
+from napari_tiltalign.ui.comparison import (
+    REPROJECTION,
+    Comparison,
+    How,
+    in_common_frame,
+    in_grey_values,
+    reprojected_stack,
+)
 from napari_tiltalign.ui.comparison_layers import COMPARED, ComparisonLayers
 from napari_tiltalign.ui.judged import Judged
 from napari_tiltalign.ui.layers import ALIGNED, text_overlay
@@ -124,7 +133,20 @@ def test_the_reprojection_leaves_the_view_out(series, truth):
     for rank, tilt, rest in ((5, one, only[other]), (8, other, only[one]), (6, series.tilt_order()[6], volume)):
         expected = re_project(rest, maps[[tilt]], (48, 40))[0]
         assert expected.max() > 0
-        np.testing.assert_allclose(stack.image(rank), expected, atol=1e-5)
+        seen = bin_image(series.tilts[tilt].image.read(), 2)
+        np.testing.assert_allclose(stack.image(rank), in_grey_values(expected, seen), atol=1e-3)
+
+
+def test_a_prediction_gets_the_background_and_the_contrast_of_its_view():
+    rng = np.random.default_rng(2)
+    predicted = ndimage.gaussian_filter(rng.normal(size=(120, 100)), 1.5).astype(np.float32)
+    predicted -= ndimage.gaussian_filter(predicted, 15.0)
+    slope = np.linspace(90.0, 110.0, 100, dtype=np.float32)
+    seen = (slope + 7.0 * predicted + rng.normal(0.0, 1.0, (120, 100))).astype(np.float32)
+    seen[3, 5] = np.nan
+    grey = in_grey_values(predicted, seen)
+    inside = np.s_[30:-30, 30:-30]
+    np.testing.assert_allclose(grey[inside], (slope + 7.0 * predicted)[inside], atol=0.5)
 
 
 def test_the_reprojection_is_compared_with_raw_and_with_aligned_images(layers, truth):

@@ -69,7 +69,7 @@ def test_the_layer_follows_edits_with_its_text(dataset, truth):
         layers.session.do(EditTracks("place", place))
     after = layers.layer(HEIGHTS).text.values.tolist()
     assert len(after) == len(before)
-    expected = [f"{h:.0f}" for h in layers.layer(HEIGHTS).features["height_nm"]]
+    expected = [f"{h:+.1f}" for h in layers.layer(HEIGHTS).features["height_nm"]]
     assert after == expected
     assert after != before, "the bead was moved to another height"
 

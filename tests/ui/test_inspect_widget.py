@@ -9,12 +9,16 @@ from napari.components import ViewerModel
 from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt
 
+from napari_tiltalign.images.project import Grid
 from napari_tiltalign.model import Flag
+from napari_tiltalign.quality.preview import Preview
+from napari_tiltalign.quality.slab import Slab
 from napari_tiltalign.ui.attach import session_of
 from napari_tiltalign.ui.candidate_table import COLUMNS
 from napari_tiltalign.ui.commands import AddAlignment, ExcludeViews, UseAlignment
 from napari_tiltalign.ui.comparison import Comparison, How
 from napari_tiltalign.ui.inspect_widget import InspectWidget
+from napari_tiltalign.ui.tomogram_view import TomogramView
 from napari_tiltalign.ui.view_curves import PANELS
 
 pytestmark = pytest.mark.gui
@@ -47,8 +51,15 @@ def curves(widget: InspectWidget, panel: int) -> list:
     return [item for item in widget.plots.plots[panel].listDataItems() if isinstance(item, pg.PlotDataItem)]
 
 
+def tomogram(geometry) -> Preview:
+    """A tomogram of noise."""
+    grid = Grid((8, 48, 40), 20.0)
+    volume = np.random.default_rng(0).normal(size=grid.shape_zyx).astype(np.float32)
+    return Preview(volume, grid, geometry, Slab(0.0, 80.0, 0.0, 0.0, 10.0), levelled=True, algorithm="wbp")
+
+
 def cells(widget: InspectWidget) -> list[list[str]]:
-    return [[item.text(column) for column in range(7)] for item in widget.candidates._items()]
+    return [[item.text(column) for column in range(len(COLUMNS))] for item in widget.candidates._items()]
 
 
 def test_without_an_alignment_it_says_so(widget):
@@ -94,9 +105,9 @@ def test_marks_follow_the_slider(aligned, series):
 
 def test_alignments_are_listed_with_their_warnings(aligned):
     assert cells(aligned)[0][0] == "one"
-    assert cells(aligned)[0][6] == "1"
+    assert cells(aligned)[0][7] == "1"
     assert "only 2" in aligned.candidates._items()[0].toolTip(0)
-    assert cells(aligned)[1][:5] == ["two", "0.25", "0.31", "13/13", "7"]
+    assert cells(aligned)[1][:6] == ["two", "", "0.25", "0.31", "13/13", "7"]
     assert [item.font(0).bold() for item in aligned.candidates._items()] == [False, True]
 
 
@@ -157,6 +168,21 @@ def test_tomograms_are_made_in_a_thread_and_shown_side_by_side(aligned, qtbot, t
     assert {"tomogram XY", "tomogram XZ", "slab"} <= {layer.name for layer in aligned.viewer.layers}
     aligned.session.do(UseAlignment("one"))
     assert list(aligned.tomograms.tomograms) == ["one"], "the other one is not ticked"
+
+
+def test_both_sections_of_a_tomogram_are_drawn_to_one_scale(qtbot, truth):
+    view = TomogramView()
+    qtbot.addWidget(view)
+    view.show_tomograms({"one": tomogram(truth.geometry), "two": tomogram(truth.geometry)})
+    boxes = [item for item in view.ci.items if isinstance(item, pg.ViewBox)]
+    assert len(boxes) == 2
+    for box in boxes:
+        images = [item for item in box.addedItems if isinstance(item, pg.ImageItem)]
+        xy, xz = (item.mapRectToView(item.boundingRect()) for item in images)
+        assert (xy.left(), xy.right()) == (xz.left(), xz.right()), "x is below x"
+        assert xz.top() > xy.bottom()
+    titles = [item.toPlainText() for item in view.scene().items() if isinstance(item, pg.TextItem)]
+    assert sorted(titles) == ["one", "two"]
 
 
 def test_what_is_compared_is_chosen_and_offered(aligned):

@@ -48,7 +48,7 @@ def names(viewer: ViewerModel) -> list[str]:
 def test_opening_shows_the_raw_images_of_the_first_series(viewer, layers):
     assert names(viewer) == ["TS_1"]
     assert viewer.dims.current_step[0] == 6
-    assert text_overlay(viewer).text.startswith("TS_1  view 7/13   tilt +0.0°   dose 0 e/Å²   raw")
+    assert text_overlay(viewer).text == "TS_1  view 7/13   tilt +0.0°   dose 0 e/Å²\nraw"
 
 
 def test_another_series_replaces_the_layer(viewer, layers):
@@ -231,6 +231,18 @@ def test_what_the_user_changed_about_a_layer_stays(aligned, truth):
     aligned.session.do(AddAlignment("again", truth))
     assert aligned.layer(overlays.RESIDUALS).length == 25.0
     assert aligned.layer(overlays.PATHS).visible
+
+
+def test_a_wild_residual_is_not_all_that_is_seen(aligned, truth):
+    residual = np.full((truth.tracks.n_observations, 2), [0.3, -0.4])
+    residual[5] = [40.0, -60.0]
+    aligned.session.do(AddAlignment("wild", truth.replace(tracks=truth.tracks.replace(residual_yx_px=residual))))
+    layer = aligned.layer(overlays.RESIDUALS)
+    drawn_px = np.linalg.norm(layer.data[:, 1], axis=1) * layer.length
+    assert drawn_px.max() == pytest.approx(0.1 * 96)
+    np.testing.assert_allclose(np.sort(drawn_px)[:-1], 0.5 * overlays.RESIDUAL_LENGTH)
+    towards = layer.data[5, 1, 1:] / np.linalg.norm(layer.data[5, 1, 1:])
+    np.testing.assert_allclose(towards, [-40.0, 60.0] / np.hypot(40.0, 60.0))
 
 
 def test_a_layer_that_the_user_deleted_comes_back_with_the_next_change(viewer, aligned, truth):

@@ -287,7 +287,7 @@ def _button(text: str, tooltip: str) -> QPushButton:
 def _candidate_list() -> QTreeWidget:
     tree = QTreeWidget()
     tree.setRootIsDecorated(False)
-    tree.setMinimumHeight(70)
+    tree.setMinimumHeight(110)
     tree.setHeaderLabels([heading for heading, _ in COLUMNS])
     heads = tree.headerItem()
     if heads is not None:

@@ -11,16 +11,16 @@ from napari_tiltalign.ui.work import Work
 
 COLUMNS: tuple[tuple[str, str], ...] = (
     ("Alignment", "Name; the one in use is bold; others that are ticked are drawn dashed in the plots"),
+    (
+        "Score",
+        "How good it is by evidence that does not depend on the method, and its grade; higher is better. Press Judge",
+    ),
     ("Resid.", "Residual of the tracks, rms, pixels"),
     ("Left out", "Residual of observations that were predicted without themselves, rms, pixels"),
     ("Views", "Views it aligned"),
     ("Tracks", "Beads or patches it rests on"),
     ("Axis °", "Tilt axis, degrees: median over the views"),
     ("Flags", "Warnings; hold the mouse over them to read them"),
-    (
-        "Score",
-        "How good it is by evidence that does not depend on the method, and its grade; higher is better. Press Judge",
-    ),
 )
 """Headings and what they mean."""
 
@@ -46,13 +46,13 @@ def candidate_rows(work: Work, judged: Judged) -> list[CandidateRow]:
             warnings.insert(0, candidate.problem)
         cells = (
             name,
+            "" if scores is None else f"{scores.score:.1f} {scores.grade}",
             _statistic(alignment, "residual_rms_px"),
             _statistic(alignment, "leave_out_rms_px"),
             f"{int(alignment.included.sum())}/{len(alignment)}",
             str(alignment.tracks.n_tracks) if alignment.tracks else "",
             f"{alignment.axis_deg:.2f}",
             str(len(warnings)) if warnings else "",
-            "" if scores is None else f"{scores.score:.1f} {scores.grade}",
         )
         if scores is not None:
             warnings.insert(0, f"Judged {scores.grade}: {'; '.join(scores.reasons)}")

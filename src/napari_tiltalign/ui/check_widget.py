@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 
 from napari_tiltalign.errors import TiltAlignError
 from napari_tiltalign.model import TiltSeries
+from napari_tiltalign.quality.axis_check import AXIS_OFF_DEG, AxisCheck
 from napari_tiltalign.quality.checking import Finding, SeriesCheck, check_series
 from napari_tiltalign.ui.attach import session_of
 from napari_tiltalign.ui.closing import guard_when_shown
@@ -103,7 +104,7 @@ class CheckWidget(QWidget):
         told = ", ".join(f"{n} {level}{'s' if n > 1 else ''}" for level, n in counts.items() if n) or "nothing odd"
         lines = [f"{check.name}: {told}"]
         if check.axis is not None and check.axis.clear:
-            lines.append(f"tilt axis: {check.axis.nominal_deg:.1f}° given, {check.axis.best_deg:.0f}° by the images")
+            lines.append(_about_axis(check.axis))
         if check.flat_deg == check.flat_deg:
             lines.append(f"lies flat at {check.flat_deg:+z.0f}° by its brightness")
         self.summary.setText("\n".join(lines))
@@ -157,6 +158,13 @@ class CheckWidget(QWidget):
     def _on_finished(self) -> None:
         self._running.task = None
         self.progress.setVisible(False)
+
+
+def _about_axis(axis: AxisCheck) -> str:
+    """What the images say of the tilt axis; they tell it to some degrees only."""
+    if abs(axis.off_deg) <= AXIS_OFF_DEG:
+        return f"tilt axis: {axis.nominal_deg:.1f}°, and the images agree (to {AXIS_OFF_DEG:.0f}°)"
+    return f"tilt axis: {axis.nominal_deg:.1f}° given, {axis.best_deg:z.0f}° by the images"
 
 
 def _item(finding: Finding) -> QTreeWidgetItem:

@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
 from napari_tiltalign.errors import TiltAlignError
 from napari_tiltalign.geometry import ViewGeometry
+from napari_tiltalign.images.prepare import bin_image
 from napari_tiltalign.images.project import pixel_maps, re_project
 from napari_tiltalign.model import Alignment, TiltSeries
 from napari_tiltalign.quality.difference import difference
@@ -18,6 +23,8 @@ REPROJECTION = "re-projection"
 
 _SLAB_ANGST = 1500.0
 """Thickness over which two alignments are brought together; it hardly matters."""
+_BACKGROUND_PX = 15.0
+"""Structures larger than about this (standard deviation of a Gaussian) are background, which predictions lack."""
 
 
 class How(StrEnum):
@@ -56,6 +63,19 @@ def in_common_frame(other: Alignment, reference: Alignment) -> ViewGeometry:
     return other.geometry.compose(motion)
 
 
+def in_grey_values(predicted: NDArray[np.float32], seen: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bring a prediction, which has no background, to the background and the contrast of the view it is of.
+
+    Both shapes (y, x). The contrast is the amount of it that the view holds, which least squares tell.
+    """
+    known = np.where(np.isfinite(seen), seen, np.nanmedian(seen) if np.isfinite(seen).any() else 0.0)
+    background = ndimage.gaussian_filter(known, _BACKGROUND_PX, mode="nearest")
+    power = float(np.square(predicted, dtype=np.float64).sum())
+    amount = float(np.multiply(predicted, known - background, dtype=np.float64).sum()) / max(power, 1e-30)
+    grey: NDArray[np.float32] = (background + amount * predicted).astype(np.float32)
+    return grey
+
+
 def reprojected_stack(series: TiltSeries, tomogram: Preview) -> tuple[LazyStack, int]:
     """What the other views predict of every raw view, sorted by nominal tilt, and how much that is binned.
 
@@ -64,8 +84,14 @@ def reprojected_stack(series: TiltSeries, tomogram: Preview) -> tuple[LazyStack,
     order = series.tilt_order()
     if tomogram.parts is not None:
         rows, columns = tomogram.parts.images.shape[1:]
-        stack = LazyStack(lambda view: tomogram.predicted(int(order[view])), len(series), (rows, columns))
-        return stack, tomogram.parts.binning
+        binning = tomogram.parts.binning
+
+        def predicted(view: int) -> NDArray[np.float32]:
+            index = int(order[view])
+            seen = bin_image(series.tilts[index].image.read(), binning)
+            return in_grey_values(tomogram.predicted(index), seen)
+
+        return LazyStack(predicted, len(series), (rows, columns)), binning
     binning = max(1, round(tomogram.grid.voxel_angst / series.pixel_size_angst))
     rows, columns = (side // binning for side in series.image_shape_yx)
     maps = pixel_maps(

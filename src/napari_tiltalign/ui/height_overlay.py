@@ -24,6 +24,8 @@ _QUANTILE = 0.95
 _FLATTEST_NM = 1.0
 _LARGER = 2.5
 """Marks are so much larger than the rings around beads, so that both are seen."""
+_MOST_WRITTEN = 60
+"""With more than this, the numbers would cover each other."""
 
 
 def heights_nm(alignment: Alignment) -> FloatArray:
@@ -50,7 +52,7 @@ def height_colours(height_nm: FloatArray) -> FloatArray:
 
 
 def heights_overlay(series: TiltSeries, alignment: Alignment, frame: Frame) -> LayerData:
-    """Points layer: every track where a view should show it, coloured by its height, which is written beside it, nm.
+    """Points layer: every track where a view should show it, coloured by its height, which is written on it, nm.
 
     Its features are ``track_id`` and ``height_nm``.
     """
@@ -67,7 +69,13 @@ def heights_overlay(series: TiltSeries, alignment: Alignment, frame: Frame) -> L
         "border_width": 0.06,
         "size": _LARGER * bead_diameter_px(alignment),
         "symbol": "square" if follows_areas(alignment) else "disc",
-        "text": {"string": "{height_nm:.0f}", "size": 8, "color": "white", "anchor": "upper_left"},
+        "text": {
+            "string": "{height_nm:+.1f}",
+            "size": 7,
+            "color": "black",
+            "anchor": "center",
+            "visible": len(heights) <= _MOST_WRITTEN,
+        },
         "visible": False,
         **placement(series),
     }

@@ -36,6 +36,9 @@ WORST_SHOWN_PX = 3.0
 RESIDUAL_LENGTH = 10.0
 """How many times longer than they are the residual vectors are drawn at first."""
 
+_LONGEST = 0.1
+"""No residual is drawn longer than this part of an image: one wild match must not be all that is seen."""
+
 _SELECTED_COLOUR = np.array([1.0, 1.0, 1.0, 1.0])
 _UNKNOWN_COLOUR = np.array([0.6, 0.6, 0.6, 1.0])
 
@@ -150,10 +153,15 @@ def paths_overlay(series: TiltSeries, alignment: Alignment, frame: Frame) -> Lay
 
 
 def residuals_overlay(series: TiltSeries, alignment: Alignment, frame: Frame) -> LayerData:
-    """Vectors layer from every bead towards where it is predicted, drawn `RESIDUAL_LENGTH` times longer."""
+    """Vectors layer from every bead towards where it is predicted, drawn `RESIDUAL_LENGTH` times longer.
+
+    Those that would be longer than `_LONGEST` are cut.
+    """
     table = used_beads(alignment)
     table = table[np.isfinite(table["residual_px"])]
-    towards_prediction = -table[["residual_y_px", "residual_x_px"]].to_numpy()
+    longest_px = _LONGEST * max(series.image_shape_yx) / RESIDUAL_LENGTH
+    shown = np.minimum(1.0, longest_px / np.maximum(table["residual_px"].to_numpy(), 1e-9))
+    towards_prediction = -table[["residual_y_px", "residual_x_px"]].to_numpy() * shown[:, None]
     vectors = np.stack([_points(table, frame), frame.shown_vectors(table["tilt"].to_numpy(), towards_prediction)], 1)
     attributes = {
         "edge_color": _each(residual_colours(table["residual_px"].to_numpy())),

@@ -13,6 +13,11 @@ from napari_tiltalign.quality.preview import Preview
 from napari_tiltalign.ui.layer_data import contrast_limits
 from napari_tiltalign.ui.tomogram_layers import SLAB_COLOUR, slab_lines
 
+_APART = 0.03
+"""Space between the sections, part of the height of the upper one,"""
+_TITLE = 0.07
+"""and that for the name above it."""
+
 
 class TomogramView(pg.GraphicsLayoutWidget):  # type: ignore[misc]
     """A column for every tomogram: its name, the section XY, and below it XZ with the slab; all zoom together."""
@@ -45,29 +50,32 @@ class TomogramView(pg.GraphicsLayoutWidget):  # type: ignore[misc]
 
     def _draw(self) -> None:
         self.clear()
-        first: list[Any] = []
+        first: Any = None
         for column, (name, tomogram) in enumerate(self._tomograms.items()):
-            self.addLabel(name, row=0, col=column, color=self._colour)
+            view = self.addViewBox(row=0, col=column, lockAspect=True, invertY=True, enableMenu=False)
             sections = tomogram.slices()
-            views = [self._section(row, column, sections[key]) for row, key in ((1, "xy"), (2, "xz"))]
+            below = sections["xy"].shape[0] * (1.0 + _APART)
+            for pixels, top in ((sections["xy"], 0.0), (sections["xz"], below)):
+                view.addItem(_section(pixels, top))
             for start, along in slab_lines(tomogram):
                 ends = np.array([start, start + along])
-                views[1].addItem(pg.PlotDataItem(ends[:, 1], ends[:, 0], pen=pg.mkPen(SLAB_COLOUR, width=1)))
-            for view, other, pixels in zip(views, first or views, (sections["xy"], sections["xz"]), strict=True):
-                if view is not other:
-                    view.setXLink(other)
-                    view.setYLink(other)
-                else:
-                    rows, columns = pixels.shape
-                    view.setRange(xRange=(0, columns), yRange=(0, rows), padding=0.02)
-            first = first or views
-        for row, key in ((1, "xy"), (2, "xz")):
-            rows = [tomogram.slices()[key].shape[0] for tomogram in self._tomograms.values()]
-            self.ci.layout.setRowStretchFactor(row, max(rows, default=1))
+                pen = pg.mkPen(SLAB_COLOUR, width=1)
+                view.addItem(pg.PlotDataItem(ends[:, 1], ends[:, 0] + below, pen=pen))
+            title = pg.TextItem(name, color=self._colour, anchor=(0, 1))
+            view.addItem(title, ignoreBounds=True)
+            if first is not None:
+                view.setXLink(first)
+                view.setYLink(first)
+            else:
+                first, (rows, columns) = view, sections["xy"].shape
+                title_space = _TITLE * rows
+                height = below + sections["xz"].shape[0]
+                view.setRange(xRange=(0, columns), yRange=(-title_space, height), padding=0.01)
 
-    def _section(self, row: int, column: int, pixels: Any) -> Any:
-        view = self.addViewBox(row=row, col=column, lockAspect=True, invertY=True, enableMenu=False)
-        image = pg.ImageItem(pixels, axisOrder="row-major")
-        image.setLevels(contrast_limits(pixels))
-        view.addItem(image)
-        return view
+
+def _section(pixels: Any, top: float) -> Any:
+    """Image of a section whose first row is at a height."""
+    image = pg.ImageItem(pixels, axisOrder="row-major")
+    image.setLevels(contrast_limits(pixels))
+    image.setPos(0.0, top)
+    return image

@@ -1,4 +1,4 @@
-"""One line about the image that is looked at, shown in the corner of the canvas."""
+"""Two lines about the image that is looked at, shown in the corner of the canvas; a narrow one has room for them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from napari_tiltalign.ui.session import Session
 
 
 def view_text(session: Session) -> str:
-    """Number, tilt, dose and state of the image, its fit, and the selected bead; empty if no series is open."""
+    """Name, number, tilt and dose of the image, and below its state and the selected bead; empty if nothing is open."""
     series, alignment = session.series, session.alignment
     if series is None:
         return ""
@@ -17,12 +17,11 @@ def view_text(session: Session) -> str:
     parts = [f"{series.name}  view {rank + 1}/{len(series)}", f"tilt {round(tilt.nominal_tilt_deg, 1) + 0.0:+.1f}°"]
     if math.isfinite(tilt.pre_exposure_e_per_A2):
         parts.append(f"dose {tilt.pre_exposure_e_per_A2:.0f} e/Å²")
-    parts.append("aligned" if session.shows_aligned else "raw")
+    state = ["aligned" if session.shows_aligned else "raw"]
     if session.bead is not None:
-        parts.append(f"bead {session.bead}")
-    lines = ["   ".join(parts)]
+        state.append(f"bead {session.bead}")
     if not tilt.included:
-        lines.append(f"EXCLUDED: {tilt.reason}")
+        state.append(f"EXCLUDED: {tilt.reason}")
     elif alignment is not None and not alignment.included[index := series.index_of(session.view)]:
-        lines.append(f"not aligned: {alignment.reasons[index]}")
-    return "\n".join(lines)
+        state.append(f"not aligned: {alignment.reasons[index]}")
+    return "   ".join(parts) + "\n" + "   ".join(state)
