@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -178,6 +180,17 @@ def test_output_that_cannot_be_written_is_the_environments_fault(
     (tmp_path / "file").write_text("")
     assert align(star, tmp_path / "file" / "out") == 5
     assert "Not a directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_row_63_a_full_disk_has_an_exit_code_of_its_own(
+    nudge: NudgeMethod, star: Path, out: Path, capsys: Capture, failing_writes: Callable[..., None], number: int
+) -> None:
+    failing_writes(number, "external/TS_01/alignment.json")
+    assert align(star, out) == 5
+    error = capsys.readouterr().err
+    assert os.strerror(number) in error
+    assert "Traceback" not in error
 
 
 def test_debug_shows_where_an_error_arose(nudge: NudgeMethod, star: Path, out: Path, capsys: Capture) -> None:

@@ -27,6 +27,24 @@ _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _CODE_BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
+def test_every_test_that_the_documentation_names_is_there() -> None:
+    files = [file for folder in ("tests", "scripts") for file in (ROOT / folder).rglob("*") if file.is_file()]
+    written = "\n".join(file.read_text(encoding="utf-8") for file in files if file.suffix == ".py")
+    there = {*re.findall(r"def (test_\w+)", written), *(file.relative_to(ROOT).as_posix() for file in files)}
+    named = set(re.findall(r"`(test_\w+|(?:tests/|scripts/|io/|ui/)?[\w/-]+\.py|scripts/[\w-]+)`", reliability()))
+    assert len(named) > 60
+    assert not {name for name in named - there if f"tests/{name}" not in there}
+
+
+def test_the_table_of_faults_is_complete() -> None:
+    rows = re.findall(r"^\| (\d\d) \| [^|]+ \| [^|]+ \| `.+` \|$", reliability(), re.MULTILINE)
+    assert [int(row) for row in rows] == list(range(60, 91))
+
+
+def reliability() -> str:
+    return (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
+
+
 @pytest.fixture(scope="module")
 def pages() -> dict[str, str]:
     """Text of the generated pages by path."""

@@ -84,6 +84,21 @@ def test_a_crash_loses_nothing(desk):
     assert again.session.undo_label == desk.session.undo_label
 
 
+def test_row_87_hundreds_of_steps_survive_a_crash(desk):
+    ids = desk.session.series.tilt_ids
+    for number in range(100):
+        desk.session.do(LockTracks((number % 7,)))
+        desk.session.do(ExcludeViews((ids[number % 3],), f"remark {number}"))
+        if number % 4 == 0:
+            desk.session.undo()
+    again = after_crash(desk)
+    ((name, n_steps),) = again.offers
+    assert name == "TS_1"
+    assert n_steps >= 200
+    assert again.decided() == desk.decided()
+    assert again.session.undo_label == desk.session.undo_label
+
+
 def test_work_goes_on_after_a_crash_and_survives_the_next_one(desk):
     again = after_crash(desk)
     again.session.undo()
