@@ -2,8 +2,9 @@
 
     python -m benchmarks.calibration [METHOD ...] [--scenarios easy sparse] [--seeds 101 202 303] [--size-px 384]
 
-An alignment is brought into the frame of the truth first; tilts and magnifications hold against their mean over the
-views, because their common part is a turn and a size of the specimen that no image can tell.
+What no image can tell (displacements of the specimen, a turn about the tilt axis, its size) is taken out of the errors,
+as it is out of the error bars. `axis` is one number per series, `whole` the error over the specimen (rms) over what was
+expected.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from napari_tiltalign import Alignment, align, difference
 from napari_tiltalign.errors import TiltAlignError
 from napari_tiltalign.geometry import FloatArray, wrap_deg
 from napari_tiltalign.methods.base import method
+from napari_tiltalign.methods.certainty import common_motion_basis
+from napari_tiltalign.methods.projection import view_matrices, views_from_geometry
 from napari_tiltalign.simulation import SCENARIOS, SimulatedSeries, simulate
 
-KINDS = ("rotation", "tilt", "magnification", "shift")
+KINDS = ("rotation", "tilt", "magnification", "shift", "axis", "whole")
 
 
 def errors_over_sd(alignment: Alignment, sample: SimulatedSeries) -> dict[str, FloatArray]:
@@ -26,16 +29,24 @@ def errors_over_sd(alignment: Alignment, sample: SimulatedSeries) -> dict[str, F
     sd = alignment.uncertainty
     if sd is None:
         return {kind: np.zeros(0) for kind in KINDS}
-    motion = difference(alignment, sample.truth, thickness_angst=sample.options.thickness_angst).motion
-    found, true = alignment.geometry.compose(motion), sample.truth.geometry
+    found, true = alignment.geometry, sample.truth.geometry
     used = alignment.included & sample.truth.included
-    tilt = (found.y_tilt_deg - true.y_tilt_deg)[used]
-    size = np.log(found.magnification / true.magnification)[used]
+    turn = wrap_deg(found.z_rot_deg - true.z_rot_deg)
+    size = np.log(found.magnification / true.magnification)
+    tilt, shift = found.y_tilt_deg - true.y_tilt_deg, found.shift_yx_angst - true.shift_yx_angst
+    apart = np.column_stack([turn, tilt, size, shift])
+    basis = common_motion_basis(view_matrices(views_from_geometry(true, 1.0), true.x_tilt_deg)[used])
+    flat = apart[used].ravel()
+    error = (flat - basis @ (basis.T @ flat)).reshape(-1, 5)
+    expected = sd.expected_error
+    whole = difference(alignment, sample.truth, thickness_angst=sample.options.thickness_angst).rms_nm * 10.0
     errors = {
-        "rotation": wrap_deg(found.z_rot_deg - true.z_rot_deg)[used] / sd.z_rot_deg[used],
-        "tilt": (tilt - tilt.mean()) / sd.y_tilt_deg[used],
-        "magnification": (size - size.mean()) / sd.magnification[used],
-        "shift": ((found.shift_yx_angst - true.shift_yx_angst)[used] / sd.shift_yx_angst[used]).ravel(),
+        "rotation": error[:, 0] / sd.z_rot_deg[used],
+        "tilt": error[:, 1] / sd.y_tilt_deg[used],
+        "magnification": error[:, 2] / sd.magnification[used],
+        "shift": (error[:, 3:] / sd.shift_yx_angst[used]).ravel(),
+        "axis": np.array([turn[used].mean() / sd.axis_deg]),
+        "whole": np.array([np.nan if expected is None else whole / expected.overall_angst]),
     }
     return {kind: values[np.isfinite(values)] for kind, values in errors.items()}
 

@@ -18,7 +18,7 @@ from napari_tiltalign.errors import BadInput
 from napari_tiltalign.geometry import ViewGeometry
 from napari_tiltalign.io import record
 from napari_tiltalign.io.record import read_record, record_text, write_record
-from napari_tiltalign.model import Alignment, Flag, LocalMotion, Provenance, Tracks, Uncertainty
+from napari_tiltalign.model import Alignment, ExpectedError, Flag, LocalMotion, Provenance, Tracks, Uncertainty
 
 
 def full_alignment() -> Alignment:
@@ -31,7 +31,14 @@ def full_alignment() -> Alignment:
     sd = np.where(random.random((6, 5)) < 0.3, np.nan, random.random((6, 5)))
     return alignment.replace(
         unit_magnification_geometry=alignment.geometry.replace(magnification=np.ones(6)),
-        uncertainty=Uncertainty(sd[:, 0], sd[:, 1], sd[:, 2:4], sd[:, 4]),
+        uncertainty=Uncertainty(
+            sd[:, 0],
+            sd[:, 1],
+            sd[:, 2:4],
+            sd[:, 4],
+            0.1 / 3,
+            ExpectedError(np.array([-1 / 3, 1.0]), np.array([0.5]), np.array([[math.nan], [0.1 + 0.2]]), 2 / 3),
+        ),
         tracks=tracks.replace(track_ids=np.array([7, 3, 99]), sd_px=np.array([0.1, np.nan, 1e-300]), state=[0, 3, 1]),
         local_motion=LocalMotion(
             series.tilt_ids[0],

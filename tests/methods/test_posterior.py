@@ -9,10 +9,11 @@ import pytest
 from bundle_problems import FIELD_PX, NOISE_PX, drawn_from_priors, make_problem
 
 from napari_tiltalign.methods.bundle import Estimate, residuals, solve
+from napari_tiltalign.methods.certainty import common_motion_basis
 from napari_tiltalign.methods.learning import learn
 from napari_tiltalign.methods.posterior import common_motions, determination, posterior
 from napari_tiltalign.methods.priors import default_priors
-from napari_tiltalign.methods.projection import LOG_MAGNIFICATION, SHIFT_Y, TILT, project
+from napari_tiltalign.methods.projection import LOG_MAGNIFICATION, TILT, project, view_matrices
 
 TRIALS = 40
 GAUSSIAN = {"student_t_degrees": np.inf}
@@ -42,10 +43,8 @@ def solved_trials(trials, *, student_t_degrees, heavy_tails=False, learned=False
             sure = posterior(bundle, solution)
         found, x_tilt = solution.estimate, bundle.x_tilt_deg
         apart = found.views - true.views
-        # error bars of shifts are those of the middle of the points, of tilt and magnification hold against their mean
-        middles = [one.points_zyx.mean(axis=0, keepdims=True) for one in (found, true)]
-        apart[:, SHIFT_Y:] = (project(found.views, middles[0], x_tilt) - project(true.views, middles[1], x_tilt))[:, 0]
-        apart[:, [TILT, LOG_MAGNIFICATION]] -= apart[:, [TILT, LOG_MAGNIFICATION]].mean(axis=0)
+        common = common_motion_basis(view_matrices(true.views, x_tilt))
+        apart -= (common @ (common.T @ apart.ravel())).reshape(apart.shape)
         by_view.append(apart / sure.view_sd())
         off = project(found.views, found.points_zyx, x_tilt) - project(true.views, true.points_zyx, x_tilt)
         observations = bundle.observations

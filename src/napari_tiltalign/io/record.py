@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from napari_tiltalign.errors import BadInput
 from napari_tiltalign.geometry import ViewGeometry
 from napari_tiltalign.io.files import write_atomic
-from napari_tiltalign.model import Alignment, Flag, LocalMotion, Provenance, Tracks, Uncertainty
+from napari_tiltalign.model import Alignment, ExpectedError, Flag, LocalMotion, Provenance, Tracks, Uncertainty
 
 FORMAT = "napari-tiltalign alignment"
 VERSION = 1
@@ -32,6 +32,7 @@ _COLUMNS = {
     "points_zyx_angst": 3, "points_sd_angst": 3,
 }  # fmt: skip
 _FREE = frozenset({"statistics", "details"})
+_OF_IMAGES = ("y_tilt_deg", "z_rot_deg", "shift_yx_angst", "magnification")
 _WHOLE = frozenset({"track_ids", "track", "tilt", "state", "reason"})
 
 MaybeNumber = float | None
@@ -50,11 +51,20 @@ class _Geometry(_Strict):
     magnification: list[float]
 
 
+class _ExpectedError(_Strict):
+    y_angst: list[float]
+    x_angst: list[float]
+    rms_angst: list[list[MaybeNumber]]
+    overall_angst: float
+
+
 class _Uncertainty(_Strict):
     y_tilt_deg: list[MaybeNumber]
     z_rot_deg: list[MaybeNumber]
     shift_yx_angst: list[list[MaybeNumber]]
     magnification: list[MaybeNumber]
+    axis_deg: MaybeNumber = None
+    expected_error: _ExpectedError | None = None
 
 
 class _Tracks(_Strict):
@@ -139,7 +149,7 @@ def record_text(alignment: Alignment) -> str:
         "reasons": alignment.reasons,
         "geometry": _fields(alignment.geometry, _Geometry),
         "unit_magnification_geometry": None if unit is None else _fields(unit, _Geometry),
-        "uncertainty": None if sd is None else _fields(sd, _Uncertainty),
+        "uncertainty": None if sd is None else _uncertainty_fields(sd),
         "tracks": None if tracks is None else _fields(tracks, _Tracks),
         "local_motion": None if motion is None else _fields(motion, _LocalMotion),
         "statistics": alignment.statistics,
@@ -232,7 +242,7 @@ def _alignment(record: _Record) -> Alignment:
         included=np.array(record.included, dtype=bool),
         reasons=tuple(record.reasons),
         unit_magnification_geometry=None if unit is None else ViewGeometry(**_arrays(unit)),
-        uncertainty=None if record.uncertainty is None else Uncertainty(**_arrays(record.uncertainty)),
+        uncertainty=None if record.uncertainty is None else _uncertainty(record.uncertainty),
         tracks=None if record.tracks is None else Tracks(tilt_ids, **_arrays(record.tracks)),
         local_motion=None if motion is None else LocalMotion(**_numbers(motion)),
         statistics={name: math.nan if value is None else value for name, value in record.statistics.items()},
@@ -240,6 +250,23 @@ def _alignment(record: _Record) -> Alignment:
         flags=tuple(Flag(flag.name, flag.detail, tuple(flag.tilt_ids)) for flag in record.flags),
         provenance=Provenance(**record.provenance.model_dump()),
     )
+
+
+def _uncertainty(stored: _Uncertainty) -> Uncertainty:
+    error = stored.expected_error
+    return Uncertainty(
+        **{name: _array(name, getattr(stored, name)) for name in _OF_IMAGES},
+        axis_deg=math.nan if stored.axis_deg is None else stored.axis_deg,
+        expected_error=None if error is None else ExpectedError(
+            np.array(error.y_angst), np.array(error.x_angst), np.array(error.rms_angst, dtype=np.float64),
+            error.overall_angst,
+        ),
+    )  # fmt: skip
+
+
+def _uncertainty_fields(sd: Uncertainty) -> dict[str, Any]:
+    error = sd.expected_error
+    return {**_fields(sd, _Uncertainty), "expected_error": None if error is None else _fields(error, _ExpectedError)}
 
 
 def _arrays(stored: BaseModel) -> dict[str, NDArray[Any]]:

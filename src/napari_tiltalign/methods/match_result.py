@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -11,18 +12,18 @@ from numpy.typing import NDArray
 
 from napari_tiltalign.geometry import RigidMotion, ViewGeometry, rotation_y, wrap_deg
 from napari_tiltalign.methods.base import MethodOptions
+from napari_tiltalign.methods.certainty import Certainty
 from napari_tiltalign.methods.flat_series import FlatSeries
 from napari_tiltalign.methods.learned_model import DETAILS_KEY, LearnedModel
 from napari_tiltalign.methods.match_align import State
 from napari_tiltalign.methods.match_measure import Matched, Tiling
-from napari_tiltalign.methods.match_solve import Step, relative_sd, with_kind_fixed
+from napari_tiltalign.methods.match_solve import Step, with_kind_fixed
 from napari_tiltalign.methods.pair_graph import stretch_matrices
 from napari_tiltalign.methods.priors import default_priors
 from napari_tiltalign.methods.projection import (
     LOG_MAGNIFICATION,
+    N_VIEW_PARAMETERS,
     ROTATION,
-    SHIFT_Y,
-    TILT,
     geometry_from_views,
     views_from_geometry,
 )
@@ -121,12 +122,19 @@ def _unit_magnification(run: MatchRun) -> ViewGeometry:
 
 
 def _uncertainty(run: MatchRun) -> Uncertainty:
-    """Standard deviations; NaN for views that take no part."""
-    sd = relative_sd(run.last[1], run.state.geometry)
-    sd[:, ROTATION] = np.hypot(sd[:, ROTATION], run.state.axis_sd_deg)
-    sd[~run.state.used] = np.nan
-    sd = _in_series_order(run, sd)
-    return Uncertainty(sd[:, TILT], sd[:, ROTATION], sd[:, SHIFT_Y:], sd[:, LOG_MAGNIFICATION])
+    """Error bars; NaN for views that take no part.
+
+    The axis was set by itself, so its error comes with what the other parameters do where it is turned.
+    """
+    state, step = run.state, run.last[1]
+    turned = with_kind_fixed(step, ROTATION, state.axis_sd_deg * np.ones(len(state.geometry))).ravel()
+    used = np.flatnonzero(state.used)
+    own = (used[:, None] * N_VIEW_PARAMETERS + np.arange(N_VIEW_PARAMETERS)).ravel()
+    covariance = (step.covariance() + np.outer(turned, turned))[np.ix_(own, own)]
+    views = views_from_geometry(state.geometry, 1.0)[used]
+    sure = Certainty(covariance, views, state.geometry.x_tilt_deg[used], run.flat.order[used])
+    bars = sure.uncertainty(len(run.series))
+    return dataclasses.replace(bars, expected_error=sure.expected_error(run.flat.field_yx_angst, state.thickness_angst))
 
 
 def _tracks(run: MatchRun, geometry: ViewGeometry, turned_deg: float) -> Tracks:

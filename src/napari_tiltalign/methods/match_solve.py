@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from napari_tiltalign.geometry import FloatArray, ViewGeometry
+from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.methods.match_measure import Matched
 from napari_tiltalign.methods.priors import ViewPriors
-from napari_tiltalign.methods.projection import LOG_MAGNIFICATION, N_VIEW_PARAMETERS, SHIFT_X, SHIFT_Y, TILT, linearise
+from napari_tiltalign.methods.projection import N_VIEW_PARAMETERS, SHIFT_X, SHIFT_Y, linearise
 
 _CAUCHY = 4.0
 _HOLD = 1e-6
@@ -205,25 +205,6 @@ def with_kind_fixed(step: Step, kind: int, change: FloatArray) -> FloatArray:
     free = step.normal[np.ix_(~fixed, ~fixed)]
     found[~fixed] = -cho_solve(cho_factor(free), step.normal[np.ix_(~fixed, fixed)] @ change)
     return found.reshape(n, N_VIEW_PARAMETERS)
-
-
-def relative_sd(step: Step, geometry: ViewGeometry) -> FloatArray:
-    """Standard deviation of every view parameter, shape (n, 5), but for what all views share.
-
-    A displacement of the specimen, a common tilt and a common magnification are taken out of the covariance.
-    """
-    n = len(geometry)
-    rows = geometry.rotations()[:, :2] * geometry.magnification[:, None, None]
-    shared = np.zeros((n, N_VIEW_PARAMETERS, 5))
-    shared[:, SHIFT_Y:, :3] = rows[:, ::-1]
-    shared[:, TILT, 3] = 1.0
-    shared[:, LOG_MAGNIFICATION, 4] = 1.0
-    basis = np.linalg.qr(shared.reshape(-1, 5))[0]
-    covariance = step.covariance()
-    half = covariance - basis @ (basis.T @ covariance)
-    relative = half - (half @ basis) @ basis.T
-    sd: FloatArray = np.sqrt(np.maximum(np.diag(relative), 0.0)).reshape(n, N_VIEW_PARAMETERS)
-    return sd
 
 
 def _robust(slope: FloatArray, expected: FloatArray) -> FloatArray:

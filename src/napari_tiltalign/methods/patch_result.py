@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_tiltalign.geometry import RigidMotion, ViewGeometry, rotation_x, rotation_y, wrap_deg
 from napari_tiltalign.methods.base import MethodOptions
+from napari_tiltalign.methods.certainty import Certainty
 from napari_tiltalign.methods.flat_series import FlatSeries
 from napari_tiltalign.methods.learned_model import DETAILS_KEY, LearnedModel
 from napari_tiltalign.methods.pair_graph import stretch_matrices
@@ -17,7 +19,16 @@ from napari_tiltalign.methods.patch_rounds import PatchState, Tracked
 from napari_tiltalign.methods.priors import ViewPriors, default_priors
 from napari_tiltalign.methods.projection import geometry_from_views
 from napari_tiltalign.methods.resolve import SolvedTracks, solve_tracks, suspect_tracks, track_statistics
-from napari_tiltalign.model import REJECTION_REASONS, Alignment, Flag, Provenance, State, TiltSeries, Tracks
+from napari_tiltalign.model import (
+    REJECTION_REASONS,
+    Alignment,
+    Flag,
+    Provenance,
+    State,
+    TiltSeries,
+    Tracks,
+    Uncertainty,
+)
 
 _FAR_FROM_NOMINAL_DEG = 5.0
 _WHOLE = 0.95
@@ -78,7 +89,7 @@ def alignment_from(run: PatchRun) -> Alignment:
         included=included,
         reasons=reasons,
         unit_magnification_geometry=solved.unit_magnification_geometry,
-        uncertainty=solved.uncertainty,
+        uncertainty=_uncertainty(run),
         tracks=solved.tracks,
         statistics={
             **track_statistics(solved.tracks),
@@ -158,6 +169,15 @@ def _model(run: PatchRun, tracks: Tracks) -> LearnedModel:
     for image in np.unique(tracks.tilt[used]):
         noise[image] = np.median(tracks.sd_px[used & (tracks.tilt == image)])
     return LearnedModel(priors, noise, 0.0, _HEIGHT_SD * max(run.series.image_shape_yx))
+
+
+def _uncertainty(run: PatchRun) -> Uncertainty:
+    """Error bars with all that is known of how errors go together, which the solution of the tracks is not told."""
+    at, state = run.tracked.measured_at, run.tracked.state
+    sure = Certainty(run.tracked.step.view_covariance, at.views, at.x_tilt_deg, run.flat.order[at.used])
+    bars = sure.uncertainty(len(run.series))
+    error = sure.expected_error(run.flat.field_yx_angst, state.coherence.thickness_angst)
+    return dataclasses.replace(bars, expected_error=error)
 
 
 def _taking_part(run: PatchRun) -> NDArray[np.bool_]:

@@ -10,14 +10,14 @@ from scipy.linalg import cho_factor, cho_solve, eigh
 from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.methods.bundle import (
     Bundle,
-    Estimate,
     NormalEquations,
     Solution,
     expected_information,
     normal_equations,
 )
+from napari_tiltalign.methods.certainty import relative_sd
 from napari_tiltalign.methods.priors import ViewPriors
-from napari_tiltalign.methods.projection import LOG_MAGNIFICATION, N_VIEW_PARAMETERS, SHIFT_Y, TILT, linearise
+from napari_tiltalign.methods.projection import N_VIEW_PARAMETERS
 
 KINDS = ("rotation", "tilt", "magnification")
 _WEAK = 0.25
@@ -31,8 +31,9 @@ class Posterior:
     Attributes
     ----------
     views
-        Shape (n, 5, n, 5): covariance of the view parameters. That of a shift is of where the middle of all points is
-        seen (inner constraints, Baarda 1973), so that no view is singled out as exact.
+        Shape (n, 5, n, 5): covariance of the view parameters against the view whose shift is held.
+    matrices
+        Shape (n, 2, 3): what takes points to images, pixels.
     points_zyx
         Shape (p, 3, 3), free of what all points can do together without any image telling: a displacement, a turn
         about the tilt axis, a change of size.
@@ -43,22 +44,20 @@ class Posterior:
     """
 
     views: FloatArray
+    matrices: FloatArray
     points_zyx: FloatArray
     prediction: FloatArray
     leave_out_yx: FloatArray
 
     def view_sd(self) -> FloatArray:
-        """Standard deviation of every view parameter, shape (n, 5).
+        """Standard deviation of every view parameter, shape (n, 5), common motions of the specimen taken out."""
+        return relative_sd(self.covariance, self.matrices)
 
-        Tilts and magnifications hold against their mean over the views: together they are a turn and a size of the
-        specimen, which no image can tell and only the priors fix.
-        """
-        variance = np.einsum("nana->na", self.views).copy()
-        for kind in (TILT, LOG_MAGNIFICATION):
-            covariance = self.parameter(kind)
-            variance[:, kind] += covariance.mean() - 2.0 * covariance.mean(axis=1)
-        sd: FloatArray = np.sqrt(np.maximum(variance, 0.0))
-        return sd
+    @property
+    def covariance(self) -> FloatArray:
+        """Covariance of the view parameters as a matrix, shape (5 n, 5 n)."""
+        size = len(self.matrices) * N_VIEW_PARAMETERS
+        return self.views.reshape(size, size)
 
     def parameter(self, kind: int) -> FloatArray:
         """Covariance (n, n) of one parameter over the views: 0 rotation, 1 tilt, 2 log magnification."""
@@ -83,9 +82,6 @@ def posterior(bundle: Bundle, solution: Solution) -> Posterior:
     coupling[system.active] = cross
     spread = bv.reshape(-1, p, 3)
     points = v_inverse - np.einsum("apx,apy->pxy", spread, cross)
-    # Cov(t, t) of the mean t of all points: V^-1 / p^2 summed, plus the part that comes from the views
-    mean_bv = spread.mean(axis=1)
-    centre = v_inverse.sum(axis=0) / p**2 + mean_bv.T @ solved @ mean_bv
 
     views4 = views.reshape(n, N_VIEW_PARAMETERS, n, N_VIEW_PARAMETERS)
     of_views = views4[np.arange(n), :, np.arange(n), :]
@@ -93,9 +89,9 @@ def posterior(bundle: Bundle, solution: Solution) -> Posterior:
         observations.view, observations.point
     ]
     leave_out = _leave_out(solution.residual_yx, prediction, system.information, bundle.student_t_degrees)
-    relative_views = _relative_to_points(bundle, estimate, views4, coupling.mean(axis=1), centre)
     common = common_motions(estimate.points_zyx, float(np.mean(bundle.x_tilt_deg)))
-    return Posterior(relative_views, _without(points, common, v_inverse, spread, solved), prediction, leave_out)
+    relative_points = _without(points, common, v_inverse, spread, solved)
+    return Posterior(views4, system.by_point, relative_points, prediction, leave_out)
 
 
 def _prediction(system: NormalEquations, of_views: FloatArray, coupling: FloatArray, points: FloatArray) -> FloatArray:
@@ -131,25 +127,6 @@ def _leave_out(residual: FloatArray, prediction: FloatArray, information: FloatA
     moved = prediction @ np.linalg.solve(remaining, pull[:, :, None])
     left_out: FloatArray = residual + moved[:, :, 0]
     return left_out
-
-
-def _relative_to_points(
-    bundle: Bundle, estimate: Estimate, views: FloatArray, centre_cross: FloatArray, centre: FloatArray
-) -> FloatArray:
-    """Turn shifts against a held view into where the middle t of the points is seen: d shift + dM/dview t + M dt."""
-    n = len(views)
-    middle = estimate.points_zyx.mean(axis=0, keepdims=True)
-    _, by_view, by_point = linearise(estimate.views, middle, bundle.x_tilt_deg)
-    change = np.tile(np.eye(N_VIEW_PARAMETERS), (n, 1, 1))
-    change[:, SHIFT_Y:] = by_view[:, :, 0].transpose(0, 2, 1)
-    by_middle = np.zeros((n, N_VIEW_PARAMETERS, 3))
-    by_middle[:, SHIFT_Y:] = by_point
-    turned = np.einsum("iab,ibjc,jdc->iajd", change, views, change, optimize=True)
-    cross = np.einsum("iab,ibx->iax", change, centre_cross.reshape(n, N_VIEW_PARAMETERS, 3))
-    mixed = np.einsum("iax,jbx->iajb", cross, by_middle)
-    own = np.einsum("iax,xy,jby->iajb", by_middle, centre, by_middle, optimize=True)
-    relative: FloatArray = turned + mixed + mixed.transpose(2, 3, 0, 1) + own
-    return relative
 
 
 def common_motions(points_zyx: FloatArray, x_tilt_deg: float) -> FloatArray:

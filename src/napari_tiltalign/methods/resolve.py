@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +12,12 @@ from napari_tiltalign.errors import MethodFailed
 from napari_tiltalign.geometry import FloatArray, ViewGeometry
 from napari_tiltalign.images.compute import single_threaded_algebra
 from napari_tiltalign.methods.bundle import STUDENT_T_DEGREES, Bundle, Estimate, Observations, Solution, solve
+from napari_tiltalign.methods.certainty import Certainty
 from napari_tiltalign.methods.learned_model import LearnedModel, model_of
 from napari_tiltalign.methods.local_motion import without_local_motion
 from napari_tiltalign.methods.posterior import Posterior, posterior
 from napari_tiltalign.methods.projection import (
     LOG_MAGNIFICATION,
-    SHIFT_Y,
     TILT,
     geometry_from_views,
     project,
@@ -169,12 +170,14 @@ def solve_tracks(
 
     mask = np.zeros(len(tracks.tilt_ids), dtype=bool)
     mask[solved] = True
+    updated = _updated(tracks, used, solved, seen, bundle, solution, sure, pixel_size_angst, image_shape_yx)
+    certainty = _certainty(sure, solution.estimate, bundle.x_tilt_deg, solved, pixel_size_angst)
     return SolvedTracks(
         everywhere(solution.estimate),
         everywhere(unit.estimate),
         mask,
-        _uncertainty(sure, solved, len(mask), pixel_size_angst),
-        _updated(tracks, used, solved, seen, bundle, solution, sure, pixel_size_angst, image_shape_yx),
+        uncertainty_of(certainty, updated, pixel_size_angst, image_shape_yx),
+        updated,
         bundle,
         solution,
         sure,
@@ -229,15 +232,21 @@ def _interpolated(solved_views: FloatArray, solved: NDArray[np.int64], tilt_deg:
     return views
 
 
-def _uncertainty(sure: Posterior, solved: NDArray[np.int64], n: int, pixel_size_angst: float) -> Uncertainty:
-    sd = np.full((n, 5), np.nan)
-    sd[solved] = sure.view_sd()
-    return Uncertainty(
-        y_tilt_deg=sd[:, TILT],
-        z_rot_deg=sd[:, 0],
-        shift_yx_angst=sd[:, SHIFT_Y:] * pixel_size_angst,
-        magnification=sd[:, LOG_MAGNIFICATION],
-    )
+def _certainty(
+    sure: Posterior, estimate: Estimate, x_tilt_deg: FloatArray, solved: NDArray[np.int64], pixel_size_angst: float
+) -> Certainty:
+    return Certainty.in_pixels(sure.covariance, estimate.views, x_tilt_deg, solved, pixel_size_angst)
+
+
+def uncertainty_of(
+    certainty: Certainty, tracks: Tracks, pixel_size_angst: float, image_shape_yx: tuple[int, int]
+) -> Uncertainty:
+    """Error bars of all images, and the expected error over the field for a specimen as thick as points lie apart."""
+    heights = tracks.points_zyx_angst[np.unique(tracks.track[tracks.used]), 0]
+    thickness = np.sqrt(12.0) * float(np.std(heights))
+    field = np.array(image_shape_yx) * pixel_size_angst
+    bars = certainty.uncertainty(len(tracks.tilt_ids))
+    return dataclasses.replace(bars, expected_error=certainty.expected_error(field, thickness))
 
 
 def _updated(

@@ -1,7 +1,7 @@
 """What things are: tilt series, tracks and alignments as frozen data."""
 
 from napari_tiltalign.model import frozen as _frozen  # noqa: F401 (makes read-only mappings picklable)
-from napari_tiltalign.model.alignment import Alignment, Provenance, Uncertainty
+from napari_tiltalign.model.alignment import Alignment, ExpectedError, Provenance, Uncertainty
 from napari_tiltalign.model.flags import FLAG_MEANINGS, Flag
 from napari_tiltalign.model.local_motion import LocalMotion
 from napari_tiltalign.model.table import Table
@@ -15,6 +15,7 @@ __all__ = [
     "Alignment",
     "ArrayImage",
     "Dataset",
+    "ExpectedError",
     "Flag",
     "ImageSource",
     "LocalMotion",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -23,6 +24,32 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ExpectedError:
+    """How far from the truth the places of the field are expected to be seen, the specimen as a whole fitted away.
+
+    Attributes
+    ----------
+    y_angst, x_angst
+        Shapes (r,) and (c,): where, from the middle of the specimen plane, Angstrom.
+    rms_angst
+        Shape (r, c): root mean square over the images that see the place, Angstrom; NaN where none does.
+    overall_angst
+        The same over all places.
+    """
+
+    y_angst: FloatArray
+    x_angst: FloatArray
+    rms_angst: FloatArray
+    overall_angst: float
+
+    def __post_init__(self) -> None:
+        for name in ("y_angst", "x_angst", "rms_angst"):
+            object.__setattr__(self, name, frozen_array(getattr(self, name)))
+        if self.rms_angst.shape != (len(self.y_angst), len(self.x_angst)):
+            raise ValueError(f"rms_angst has shape {self.rms_angst.shape} for the places given")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Uncertainty:
     """Standard deviations of the geometry of n images; NaN where a value was not estimated.
 
@@ -34,20 +61,36 @@ class Uncertainty:
         Shape (n,).
     shift_yx_angst
         Shape (n, 2).
+    axis_deg
+        Of the tilt axis, that is of the mean of ``z_rot_deg``; NaN if not estimated.
+    expected_error
+        How far off the field is expected to be; None if not estimated.
     """
 
     y_tilt_deg: FloatArray
     z_rot_deg: FloatArray
     shift_yx_angst: FloatArray
     magnification: FloatArray
+    axis_deg: float = math.nan
+    expected_error: ExpectedError | None = None
 
     def __post_init__(self) -> None:
         n = np.size(self.y_tilt_deg)
-        for item in dataclasses.fields(self):
-            array = frozen_array(getattr(self, item.name))
-            if array.shape != ((n, 2) if item.name == "shift_yx_angst" else (n,)):
-                raise ValueError(f"{item.name} has shape {array.shape} for {n} images")
-            object.__setattr__(self, item.name, array)
+        for name in ("y_tilt_deg", "z_rot_deg", "shift_yx_angst", "magnification"):
+            array = frozen_array(getattr(self, name))
+            if array.shape != ((n, 2) if name == "shift_yx_angst" else (n,)):
+                raise ValueError(f"{name} has shape {array.shape} for {n} images")
+            object.__setattr__(self, name, array)
+
+    def take(self, index: NDArray[np.intp]) -> Uncertainty:
+        """Return that of some of the images, in the order of their indices."""
+        return dataclasses.replace(
+            self,
+            y_tilt_deg=self.y_tilt_deg[index],
+            z_rot_deg=self.z_rot_deg[index],
+            shift_yx_angst=self.shift_yx_angst[index],
+            magnification=self.magnification[index],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +234,7 @@ class Alignment:
             included=self.included[index],
             reasons=tuple(self.reasons[i] for i in index),
             unit_magnification_geometry=None if unit is None else unit.take(index),
-            uncertainty=None if sd is None else Uncertainty(
-                sd.y_tilt_deg[index], sd.z_rot_deg[index], sd.shift_yx_angst[index], sd.magnification[index]
-            ),
+            uncertainty=None if sd is None else sd.take(index),
             tracks=None,
             local_motion=None if self.local_motion is None else self.local_motion.take(index),
-        )  # fmt: skip
+        )
