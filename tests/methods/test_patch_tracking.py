@@ -60,11 +60,14 @@ def test_the_truth_is_found(found, without_gold):
 
 def test_error_bars_are_of_the_size_of_the_errors(found, without_gold):
     true = without_gold.truth.geometry
-    motion = error_of(found, without_gold).motion
-    apart = found.geometry.compose(motion).z_rot_deg - true.z_rot_deg
-    sd = found.uncertainty.z_rot_deg
-    assert np.isfinite(sd).all()
-    assert 0.2 < np.sqrt(np.mean((apart / sd) ** 2)) < 4.0
+    sd = found.uncertainty
+    apart = (found.geometry.z_rot_deg - true.z_rot_deg) / sd.z_rot_deg
+    assert 0.2 < np.sqrt(np.mean(apart**2)) < 3.0
+    tilt = found.geometry.y_tilt_deg - true.y_tilt_deg
+    assert 0.4 < np.sqrt(np.mean(((tilt - tilt.mean()) / sd.y_tilt_deg) ** 2)) < 2.0
+    assert abs(np.mean(found.geometry.z_rot_deg - true.z_rot_deg)) < 3.0 * sd.axis_deg
+    expected_px = sd.expected_error.overall_angst / found.pixel_size_angst
+    assert 0.4 < error_of(found, without_gold).rms_px / expected_px < 2.5
 
 
 def test_tracks_are_carried_with_states_and_reasons(found):
