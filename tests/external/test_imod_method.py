@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -399,6 +400,19 @@ def test_a_folder_of_somebody_else_is_left_alone(programs: Programs, tmp_path: P
     with pytest.raises(FileExistsError, match="was not made by this program"):
         align(series_named(), ImodFiducial(keep_files_in=str(tmp_path / "kept")))
     assert (tmp_path / "kept" / "TS_01" / "precious").exists()
+
+
+def test_a_disk_without_room_is_told_before_anything_is_run(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault 63."""
+    programs.install("batchruntomo")
+    usage = shutil.disk_usage("/")._replace(free=1000)
+    monkeypatch.setattr("napari_tiltalign.external.work.shutil.disk_usage", lambda _path: usage)
+    with pytest.raises(OSError, match=r"has 0\.0 GB free and the stack takes .*TMPDIR"):
+        align(series_named(), ImodFiducial())
+    assert programs.calls() == []
+    assert list((programs.folder.parent / "scratch").iterdir()) == []
 
 
 def test_series_that_cannot_be_used(programs: Programs) -> None:

@@ -202,6 +202,17 @@ def test_names_of_movies_decide(tmp_path: Path) -> None:
     assert found.geometry.y_tilt_deg == pytest.approx(series.nominal_tilt_deg)
 
 
+def test_names_after_the_motion_correction_of_relion(tmp_path: Path) -> None:
+    """It writes underscores for dots, and a later table may have lost the names of the movies."""
+    series = make_series(SYMMETRIC, (512, 640), 2.0)
+    underscored = [
+        dataclasses.replace(t, tilt_id=t.tilt_id.replace(".", "_"), columns={"rlnMicrographName": "MotionCorr/a.mrc"})
+        for t in series.tilts
+    ]
+    path = put(tmp_path / "TS.xml", warp_xml(SYMMETRIC, offsets=offsets_by_row(5), names=movies(series)[::-1]))
+    assert rows_read(path, series.replace(tilts=tuple(underscored))) == [4, 3, 2, 1, 0]
+
+
 def test_tilts_that_were_not_inverted_are_flagged_and_given_in_the_hand_of_the_series(tmp_path: Path) -> None:
     series = make_series(SYMMETRIC, (512, 640), 2.0)
     text = warp_xml(

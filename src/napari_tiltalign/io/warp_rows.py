@@ -113,13 +113,19 @@ def rows_of(file: WarpFile, known: Known) -> Rows:
 
 def _by_name(file: WarpFile, known: Known) -> NDArray[np.intp] | None:
     """Row of every image with the same name, or None if names do not tell."""
-    where = {name: k for k, name in enumerate(file.image_names)}
-    if not where:
+    where = {_key(name): k for k, name in enumerate(file.image_names)}
+    if not where or len(where) != len(file.image_names):
         return None
-    row = np.array([next((where[n] for n in sorted(names) if n in where), -1) for names in known.names], dtype=np.intp)
+    ours = [sorted(_key(name) for name in names) for names in known.names]
+    row = np.array([next((where[n] for n in names if n in where), -1) for names in ours], dtype=np.intp)
     found = row[row >= 0]
     told = found.size >= _LEAST_NAMED * row.size and np.unique(found).size == found.size
     return row if told else None
+
+
+def _key(name: str) -> str:
+    """A name as it is compared: RELION's motion correction writes dots in the names of movies as underscores."""
+    return name.replace(".", "_")
 
 
 def _by_tilt(file: WarpFile, known: Known) -> Rows:
