@@ -16,7 +16,7 @@ from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.methods.base import Progress, silent
 from napari_tiltalign.methods.flat_series import Level
 from napari_tiltalign.methods.priors import ViewPriors
-from napari_tiltalign.methods.projection import N_VIEW_PARAMETERS, linearise
+from napari_tiltalign.methods.projection import N_VIEW_PARAMETERS, linearise, project, view_matrices
 from napari_tiltalign.methods.slab_model import (
     Evidence,
     Precision,
@@ -57,6 +57,8 @@ _REFIT_AGAIN = 1
 """The step before which the second moments are estimated a second time."""
 _SETTLED = 0.004
 """A pass ends when the views move less than this part of the finest structure."""
+_FARTHEST, _MOST_BENT = 0.5, 0.1
+"""Tiles are cut anew once most have moved, or are bent, by more than these parts of the finest structure."""
 _HOPELESS_DAMPING = 50.0
 _CURVATURE_RANGE = (0.02, 3.0)
 
@@ -73,7 +75,7 @@ class SlabFit:
         The model, and the priors of the views. These are not learned: that ran away where little but noise is left once
         gold is erased.
     spectra, found
-        The tiles at the start of the last step, and the precisions used.
+        The tiles after the last step, before levelling, and the precisions used.
     hessian
         Of the last step without damping, over 5 parameters of every view and then the heights.
     scores, height_scores
@@ -144,6 +146,32 @@ def fit_slab(
     return run.result()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _State:
+    """A pose, the tiles at it, and the energy where it is known."""
+
+    pose: SlabPose
+    centres: FloatArray
+    spectra: TileSpectra
+    energy: float = np.inf
+
+    def motion_to(self, pose: SlabPose, centres: FloatArray, size_angst: float) -> tuple[FloatArray, float]:
+        """How far the tiles of another pose lie from these, and how much they are bent.
+
+        Returns
+        -------
+        displacement_yx, bent_angst
+            Shape (n, p, 2), in the specimen plane; and how far a point half-way to a tile's edge moves against the
+            tile's middle in the view that is bent most.
+        """
+        inverse, _ = plane_matrices(self.pose.views, self.pose.x_tilt_deg)
+        here = project(self.pose.views, self.centres, self.pose.x_tilts_deg)
+        there = project(pose.views, centres, pose.x_tilts_deg)
+        matrices = view_matrices(pose.views, pose.x_tilts_deg)[:, :, 1:]
+        bent = np.abs(inverse @ matrices - np.eye(2)).max() * size_angst / 4
+        return np.einsum("nab,npb->npa", inverse, there - here), float(bent)
+
+
 class _Pass:
     """One pass, step by step."""
 
@@ -154,12 +182,22 @@ class _Pass:
         self.level, self.scale, self.trust, self.level_the_slab = level, scale, TRUST, level_the_slab
         self.pose, self.centres, self.model, self.priors = pose, centres, model, priors
         self.damping, self.steps, self.moved_angst = 0.0, 0, np.inf
-        self.before: tuple[float, SlabPose, FloatArray] | None = None
-        self._look()
+        self.before: _State | None = None
+        self._cut()
         self._refit()
 
-    def _look(self) -> None:
+    def _cut(self) -> None:
         self.spectra = tile_spectra(self.level, self.scale, self.pose.views, self.pose.x_tilt_deg, self.centres)
+        self.cut = _State(self.pose, self.centres, self.spectra)
+
+    def _look(self) -> None:
+        """Get the tiles of the present pose: those last cut, displaced, as long as that is as good as cutting anew."""
+        moved, bent = self.cut.motion_to(self.pose, self.centres, self.scale.size_angst)
+        largest = float(np.percentile(np.abs(moved[self.spectra.shown]), 98))
+        if max(largest / _FARTHEST, bent / _MOST_BENT) > self.scale.finest_angst:
+            self._cut()
+        else:
+            self.spectra = self.cut.spectra.displaced(moved)
 
     def _refit(self) -> None:
         """Estimate the second moments anew; energies before and after cannot be compared."""
@@ -181,7 +219,7 @@ class _Pass:
         energy = self.trust * float(told.energy @ self.weights.weight) + prior_energy(
             self.pose, self.centres, self.priors
         )
-        self.before = (energy, self.pose, self.centres)
+        self.before = _State(self.pose, self.centres, self.spectra, energy)
         self._move(told)
         self.steps += 1
         if self.level_the_slab and (number <= _REFIT_AGAIN or (number % 2 and number < of - 2)):
@@ -189,15 +227,14 @@ class _Pass:
             self.before = None
         return not (self.moved_angst < _SETTLED * self.scale.finest_angst and number > _REFIT_AGAIN)
 
-    def _better_or_back(self, before: tuple[float, SlabPose, FloatArray]) -> bool:
+    def _better_or_back(self, before: _State) -> bool:
         """Take the last step back if it made things worse, with more damping; return whether that is any use."""
         now = self.trust * float(energies(self.spectra, self.found) @ self.weights.weight)
-        if now + prior_energy(self.pose, self.centres, self.priors) <= before[0]:
+        if now + prior_energy(self.pose, self.centres, self.priors) <= before.energy:
             self.damping = self.damping / 4.0 if self.damping > 0.005 else 0.0
             return True
-        _, self.pose, self.centres = before
+        self.pose, self.centres, self.spectra = before.pose, before.centres, before.spectra
         self.damping = max(6.0 * self.damping, 0.05)
-        self._look()
         return self.damping <= _HOPELESS_DAMPING
 
     def _move(self, told: Evidence) -> None:

@@ -35,9 +35,11 @@ _RINGS = 11
 _NEIGHBOURS = 3
 _LEAST_COHERENCE = 0.3
 _ALTERNATIONS = 4
+_FREQUENCIES_TO_FIT = 600
 _LEAST_EVIDENCE = 3.0
 
 Result = TypeVar("Result")
+_Covariances = Callable[[slice], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,13 +96,18 @@ def sight(spectra: TileSpectra, views: FloatArray, x_tilt_deg: float, thickness_
     inverse, slope = plane_matrices(views, x_tilt_deg)
     raw = np.einsum("nab,ka->knb", inverse, spectra.frequency_yx)
     columns, column = np.unique(np.round(spectra.frequency_yx[:, 1], 9), return_inverse=True)
-    lag = np.abs(slope[:, None, 1] - slope[None, :, 1])
+    n = len(views)
+    pairs = np.triu_indices(n)  # C is symmetric
+    lag = np.abs(slope[pairs[0], 1] - slope[pairs[1], 1])
     height = (np.arange(_DEPTHS) + 0.5) / _DEPTHS * thickness_angst / 2
-    kept = _window_overlap(lag[:, :, None] * height, spectra.scale.size_angst) / _DEPTHS
+    way = lag[:, None] * height
+    kept = _window_overlap(way, spectra.scale.size_angst) / _DEPTHS
 
     def one(k_x: float) -> NDArray[np.float32]:
-        wave = np.cos(2 * np.pi * k_x * lag[:, :, None] * height)
-        return np.asarray(np.einsum("ijz,ijz->ij", wave, kept), dtype=np.float32)
+        coherence = np.empty((n, n), np.float32)
+        coherence[pairs] = np.einsum("pz,pz->p", np.cos(2 * np.pi * k_x * way), kept)
+        coherence[pairs[::-1]] = coherence[pairs]
+        return coherence
 
     return Sight(np.linalg.norm(raw, axis=2), np.stack(map_views(one, columns.tolist())), column)
 
@@ -128,14 +135,11 @@ class Precision:
     fisher
         Shape (m, m, 2, 2), per square Angstrom: expected second derivative of ``y^H Q y / 2`` of one tile by
         displacements of the views, ``4 pi^2 sum_k k k' (Q_ij K_ij - delta_ij)``.
-    log_determinant
-        Sum of log |K| over the frequencies.
     """
 
     block: Block
     matrices: NDArray[np.float32]
     fisher: FloatArray
-    log_determinant: float
 
 
 def precisions(spectra: TileSpectra, seen: Sight, model: SlabModel, blocks: Sequence[Block]) -> list[Precision]:
@@ -144,32 +148,45 @@ def precisions(spectra: TileSpectra, seen: Sight, model: SlabModel, blocks: Sequ
 
 
 def _precision(spectra: TileSpectra, seen: Sight, model: SlabModel, block: Block) -> Precision:
-    frequency, views = spectra.frequency_yx, block.views
+    frequency, n = spectra.frequency_yx, len(block.views)
+    covariance_of = _covariances(spectra, seen, model, block)
+    matrices = np.empty((len(frequency), n, n), np.float32)
+    own = np.arange(n)
+
+    def invert(part: slice) -> FloatArray:
+        covariance = covariance_of(part)
+        matrices[part] = np.linalg.inv(covariance)
+        told = matrices[part] * covariance
+        told[:, own, own] -= 1.0
+        k = frequency[part]
+        squares = (k[:, :, None] * k[:, None, :]).reshape(len(k), 4)
+        fisher: FloatArray = told.reshape(len(k), n * n).T.astype(np.float64) @ squares
+        return 4 * np.pi**2 * fisher
+
+    fisher = sum(_by_chunks(invert, len(frequency)), np.zeros((n * n, 4)))
+    return Precision(block, matrices, fisher.reshape(n, n, 2, 2))
+
+
+def _covariances(spectra: TileSpectra, seen: Sight, model: SlabModel, block: Block) -> _Covariances:
+    """Return what gives the matrices K of a block at some of the frequencies."""
+    views = block.views
     # one typical tile: classes of stronger and weaker ones cost more and gain nothing
     tile = float(np.median(model.tile_factor)) if model.tile_factor.size else 1.0
     raw = seen.raw_per_angst[:, views]
     power = np.interp(raw, model.ring_per_angst, model.signal) * model.view_factor[views]
     power *= raw < spectra.scale.highest
     amplitude = np.sqrt(np.clip(power * tile, 0.0, HIGHEST_SIGNAL)).astype(np.float32)
-    n = len(views)
-    own = np.arange(n)
-    matrices = np.empty((len(frequency), n, n), np.float32)
     coherence = seen.coherence[:, views[:, None], views]
+    own = np.arange(len(views))
 
-    def invert(part: slice) -> tuple[FloatArray, float]:
-        covariance = coherence[seen.column[part]] * (amplitude[part, :, None] * amplitude[part, None, :])
+    def at(part: slice) -> NDArray[np.float32]:
+        covariance: NDArray[np.float32] = coherence[seen.column[part]]
+        covariance *= amplitude[part, :, None]
+        covariance *= amplitude[part, None, :]
         covariance[:, own, own] = 1.0
-        matrices[part] = np.linalg.inv(covariance)
-        told = matrices[part] * covariance
-        told[:, own, own] -= 1.0
-        k = frequency[part]
-        squares = (k[:, :, None] * k[:, None, :]).reshape(len(k), 4)
-        fisher = told.reshape(len(k), n * n).T.astype(np.float64) @ squares
-        return 4 * np.pi**2 * fisher, float(np.linalg.slogdet(covariance)[1].sum(dtype=np.float64))
+        return covariance
 
-    done = _by_chunks(invert, len(frequency))
-    fisher = sum((part for part, _ in done), np.zeros((n * n, 4)))
-    return Precision(block, matrices, fisher.reshape(n, n, 2, 2), float(sum(part for _, part in done)))
+    return at
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -217,7 +234,7 @@ def _block_evidence(spectra: TileSpectra, found: Precision) -> tuple[FloatArray,
         y = _values(spectra, found.block, part)
         q = _times(found.matrices[part], y)
         out_of_phase = y.real * q.imag - y.imag * q.real
-        in_phase = y.real * q.real + y.imag * q.imag
+        in_phase = _product(y, q)
         k = frequency[part].astype(np.float32)
         gradient = 2 * np.pi * (out_of_phase.reshape(len(k), n * p).T @ k).reshape(n, p, 2)
         own = found.matrices[part][:, diagonal, diagonal][:, :, None] * (y.real**2 + y.imag**2) - in_phase
@@ -240,7 +257,7 @@ def energies(spectra: TileSpectra, found: Sequence[Precision]) -> FloatArray:
         def part_of(part: slice, one: Precision = one) -> FloatArray:
             y = _values(spectra, one.block, part)
             q = _times(one.matrices[part], y)
-            total: FloatArray = 0.5 * (y.real * q.real + y.imag * q.imag).sum(axis=(0, 1), dtype=np.float64)
+            total: FloatArray = 0.5 * _product(y, q).sum(axis=(0, 1), dtype=np.float64)
             return total
 
         energy[one.block.tiles] = np.sum(_by_chunks(part_of, len(spectra.frequency_yx)), axis=0)
@@ -275,7 +292,7 @@ def residuals(spectra: TileSpectra, found: Sequence[Precision]) -> LeftOut:
             diagonal = one.matrices[part][:, own, own][:, :, None]
             predicted = y - _times(one.matrices[part], y) / diagonal
             told = diagonal > 1.0 + 1e-6  # where nothing is predicted, only noise would be added
-            product = (y.real * predicted.real + y.imag * predicted.imag) * told
+            product = _product(y, predicted) * told
             powers = [(some.real**2 + some.imag**2) * told for some in (y, predicted)]
             return np.stack([some.sum(axis=(0, 2), dtype=np.float64) for some in (product, *powers)])
 
@@ -290,6 +307,12 @@ def _times(matrices: NDArray[np.float32], values: NDArray[np.complex64]) -> NDAr
     return product.view(np.complex64)
 
 
+def _product(one: NDArray[np.complex64], other: NDArray[np.complex64]) -> NDArray[np.float32]:
+    """Real part of the product of one and the conjugate of the other."""
+    product: NDArray[np.float32] = one.real * other.real + one.imag * other.imag
+    return product
+
+
 def _by_chunks(function: Callable[[slice], Result], count: int) -> list[Result]:
     return map_views(function, [slice(start, start + _CHUNK) for start in range(0, count, _CHUNK)])
 
@@ -300,10 +323,19 @@ def log_likelihood(spectra: TileSpectra, seen: Sight, model: SlabModel, blocks: 
     ``sum (y^H y - y^H K^-1 y - log|K|)``; the first term makes different places of one specimen comparable.
     """
     gain, count = 0.0, 0
-    for one in precisions(spectra, seen, model, blocks):
-        own = np.square(np.abs(spectra.values[:, one.block.views[:, None], one.block.tiles])).sum(dtype=np.float64)
-        gain += float(own - 2.0 * energies(spectra, [one]).sum() - len(one.block.tiles) * one.log_determinant)
-        count += one.block.tiles.size * one.block.views.size
+    for block in blocks:
+        covariance_of = _covariances(spectra, seen, model, block)
+
+        def part_of(part: slice, block: Block = block, covariance_of: _Covariances = covariance_of) -> float:
+            covariance = covariance_of(part)
+            y = _values(spectra, block, part)
+            explained = y.real**2 + y.imag**2 - _product(y, _times(np.linalg.inv(covariance), y))
+            factor = np.linalg.cholesky(covariance)  # |K| = product of the squares of its diagonal
+            log_determinant = 2.0 * np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(dtype=np.float64)
+            return float(explained.sum(dtype=np.float64) - len(block.tiles) * log_determinant)
+
+        gain += sum(_by_chunks(part_of, len(spectra.frequency_yx)))
+        count += block.tiles.size * block.views.size
     return gain / max(count, 1)
 
 
@@ -311,9 +343,10 @@ def fit_signal(spectra: TileSpectra, seen: Sight, model: SlabModel) -> SlabModel
     """Estimate how much of the power is signal, by frequency, view and tile.
 
     The products of views that are near in tilt, ``Re(y_i conj(y_j)) = C_ij s(f) sqrt(c_i c_j) e_p``, are fitted by
-    least squares, in turns for s, c and e.
+    least squares, in turns for s, c and e. Every so many of the frequencies are enough.
     """
-    pairs = _neighbour_pairs(spectra, seen)
+    every = max(1, len(spectra.frequency_yx) // _FREQUENCIES_TO_FIT)
+    pairs = _neighbour_pairs(spectra, seen, slice(None, None, every))
     highest = spectra.scale.highest
     ring = np.linspace(0.0, highest, _RINGS)
     factor = model.view_factor.copy()
@@ -336,16 +369,17 @@ _Pair = tuple[int, int, FloatArray, FloatArray, FloatArray, FloatArray]
 """Views i and j; at the frequencies used: raw frequency, coherence, mean product over tiles, products (k, p)."""
 
 
-def _neighbour_pairs(spectra: TileSpectra, seen: Sight) -> list[_Pair]:
+def _neighbour_pairs(spectra: TileSpectra, seen: Sight, frequencies: slice) -> list[_Pair]:
     n = spectra.values.shape[1]
+    values, column, raw_per_angst = (of[frequencies] for of in (spectra.values, seen.column, seen.raw_per_angst))
 
     def one(pair: tuple[int, int]) -> _Pair:
         i, j = pair
-        raw = np.maximum(seen.raw_per_angst[:, i], seen.raw_per_angst[:, j])
-        coherence = seen.coherence[seen.column, i, j]
+        raw = np.maximum(raw_per_angst[:, i], raw_per_angst[:, j])
+        coherence = seen.coherence[column, i, j]
         used = (raw < spectra.scale.highest) & (coherence > _LEAST_COHERENCE)
         both = np.flatnonzero(spectra.shown[i] & spectra.shown[j])
-        first, second = (spectra.values[used][:, view, both] for view in (i, j))
+        first, second = (values[:, view][np.ix_(used, both)] for view in (i, j))
         product = np.zeros((int(used.sum()), spectra.shown.shape[1]), np.float32)
         product[:, both] = first.real * second.real + first.imag * second.imag
         mean = product.sum(axis=1, dtype=np.float64) / max(len(both), 1)

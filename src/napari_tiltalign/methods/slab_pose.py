@@ -23,6 +23,8 @@ HEIGHT_SD_ANGST = 120.0
 """Prior: how far a tile's height is from the plane of all tiles."""
 _WEAK_SHIFT_SD_ANGST = 1e4
 _WEAK_HEIGHT_SD_ANGST = 3e3
+_HELD_SD_ANGST = 1.0
+"""How far a step may displace the specimen as a whole in its plane: no image tells, so only rounding errors do."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,6 +70,11 @@ def prior_terms(pose: SlabPose, centres: FloatArray, priors: ViewPriors) -> tupl
     for kind in (SHIFT_Y, SHIFT_X):
         own = np.arange(n) * N_VIEW_PARAMETERS + kind
         hessian[own, own] = 1.0 / _WEAK_SHIFT_SD_ANGST**2
+    for axis in (1, 2):
+        displaced = np.zeros((n, N_VIEW_PARAMETERS))
+        displaced[:, SHIFT_Y:] = view_matrices(pose.views, pose.x_tilts_deg)[:, :, axis]
+        held = displaced.ravel() / np.square(displaced).sum() / _HELD_SD_ANGST
+        hessian[:size, :size] += np.outer(held, held)
     uneven = _off_plane(centres) / HEIGHT_SD_ANGST**2
     hessian[size:, size:] = uneven + np.eye(p) / _WEAK_HEIGHT_SD_ANGST**2
     gradient[size:] = uneven @ centres[:, 0]

@@ -7,6 +7,7 @@ are scaled so that noise of power 1 per pixel of the image has power 1 here, wha
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,6 +91,28 @@ class TileSpectra:
         """Return a fixed random choice of so many of the frequencies."""
         chosen = np.sort(np.random.default_rng(0).permutation(len(self.frequency_yx))[:count])
         return TileSpectra(self.frequency_yx[chosen], np.ascontiguousarray(self.values[chosen]), self.shown, self.scale)
+
+    def displaced(self, displacement_yx: FloatArray) -> TileSpectra:
+        """Return the coefficients of tiles a little beside, without cutting them (Fourier's shift theorem).
+
+        Parameters
+        ----------
+        displacement_yx
+            Shape (n, p, 2), Angstrom in the specimen plane: how far beside, for every view and tile. The content of the
+            window is taken to be the same, so it should be a small part of the tile.
+        """
+        (y, row), (x, column) = (np.unique(axis, return_inverse=True) for axis in self.frequency_yx.T)
+        values = np.empty_like(self.values)
+
+        def turn(view: int) -> None:
+            phases = (
+                np.exp(2j * np.pi * frequency[:, None] * displacement_yx[view, :, axis]).astype(np.complex64)[index]
+                for axis, (frequency, index) in enumerate(((y, row), (x, column)))
+            )
+            np.multiply(self.values[:, view], np.multiply(*phases), out=values[:, view])
+
+        map_views(turn, range(values.shape[1]))
+        return dataclasses.replace(self, values=values)
 
 
 def tile_centres(
