@@ -21,9 +21,15 @@ SCALE = TileScale(1600.0, 40.0, 125.0)
 def sample():
     return simulate(
         Simulation(
-            image_rows_px=240, image_columns_px=256, pixel_size_angst=20, tilt_step_deg=8, n_beads=0, thickness_nm=80,
-            texture="cytoplasm", counting_noise=False,
-        )  # fmt: skip
+            image_rows_px=240,
+            image_columns_px=256,
+            pixel_size_angst=20,
+            tilt_step_deg=8,
+            n_beads=0,
+            thickness_nm=80,
+            texture="cytoplasm",
+            counting_noise=False,
+        )
     )
 
 
