@@ -10,13 +10,13 @@ from napari_tiltalign.methods.slab_model import (
     SlabModel,
     energies,
     evidence,
-    fit_signal,
     log_likelihood,
     precisions,
     residuals,
     sight,
 )
 from napari_tiltalign.methods.slab_pose import SlabPose, levelled
+from napari_tiltalign.methods.slab_signal import fit_signal
 from napari_tiltalign.methods.slab_tiles import (
     LEAST_VIEWS,
     MOST_BLOCKS,

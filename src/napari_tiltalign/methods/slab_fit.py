@@ -23,7 +23,6 @@ from napari_tiltalign.methods.slab_model import (
     SlabModel,
     energies,
     evidence,
-    fit_signal,
     precisions,
     sight,
 )
@@ -34,6 +33,7 @@ from napari_tiltalign.methods.slab_pose import (
     prior_energy,
     prior_terms,
 )
+from napari_tiltalign.methods.slab_signal import fit_signal
 from napari_tiltalign.methods.slab_tiles import (
     TileScale,
     TileSpectra,

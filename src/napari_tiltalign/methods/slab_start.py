@@ -26,8 +26,9 @@ from napari_tiltalign.methods.pair_graph import (
 from napari_tiltalign.methods.priors import ViewPriors, default_priors
 from napari_tiltalign.methods.projection import ROTATION, views_from_geometry
 from napari_tiltalign.methods.slab_fit import SlabFit, fit_slab
-from napari_tiltalign.methods.slab_model import SlabModel, fit_signal, log_likelihood, sight
+from napari_tiltalign.methods.slab_model import SlabModel, log_likelihood, sight
 from napari_tiltalign.methods.slab_pose import SlabPose
+from napari_tiltalign.methods.slab_signal import fit_signal
 from napari_tiltalign.methods.slab_tiles import TileScale, blocks_of
 
 OFFSETS_DEG = np.arange(-20.0, 20.1, 5.0)
