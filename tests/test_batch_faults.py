@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import os
+import shutil
+import subprocess
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,36 @@ def test_row_61_files_without_a_state_are_not_trusted(nudge: NudgeMethod, star: 
         file.unlink()
     run(star)
     assert nudge.aligned == ["TS_03"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk with room for two of three series, where whoever runs the tests may make one."""
+    place = tmp_path / "small_disk"
+    place.mkdir()
+    mount = shutil.which("mount")
+    made = mount and subprocess.run([mount, "-t", "tmpfs", "-o", "size=100k", "none", place], capture_output=True)
+    if not made or made.returncode:
+        pytest.skip("a small disk can be made by root only")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_row_63_a_disk_that_is_really_full(nudge: NudgeMethod, star: Path, small_disk: Path, tmp_path: Path) -> None:
+    undisturbed = align_dataset(read(star), Nudge(), tmp_path / "undisturbed", placement=SERIAL).folder.root
+    with pytest.raises(OSError, match=r"No space left on device: .*small_disk"):
+        align_dataset(read(star), Nudge(), small_disk / "out", placement=SERIAL)
+    assert not list(small_disk.rglob("*.tmp"))
+    assert not (small_disk / "out/aligned_tilt_series.star").exists()
+    done = nudge.aligned[3:-1]
+    assert done  # there was room for some
+    subprocess.run(["mount", "-o", "remount,size=2m", small_disk], check=True)
+    nudge.aligned.clear()
+    align_dataset(read(star), Nudge(), small_disk / "out", placement=SERIAL)
+    assert not set(nudge.aligned) & set(done)
+    for name in ("TS_01", "unlucky_02", "TS_03"):
+        files = [OutputFolder(root).alignment_record(name) for root in (undisturbed, small_disk / "out")]
+        assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_row_64_a_read_only_input_is_fine(nudge: NudgeMethod, star: Path, tmp_path: Path) -> None:

@@ -190,6 +190,8 @@ def test_row_63_a_full_disk_has_an_exit_code_of_its_own(
     assert align(star, out) == 5
     error = capsys.readouterr().err
     assert os.strerror(number) in error
+    assert "alignment.json" in error
+    assert error.endswith("give the command again. What was done is kept.\n")
     assert "Traceback" not in error
 
 

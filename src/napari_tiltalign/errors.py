@@ -6,6 +6,11 @@ for one of them and goes on with the others; anything else that escapes is a bug
 
 from __future__ import annotations
 
+import errno
+
+DISK_TAKES_NOTHING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+"""Numbers of `OSError` that concern all series, so that to go on would only make it worse: full or read-only."""
+
 
 class TiltAlignError(Exception):
     """Base of all errors raised on purpose."""

@@ -12,7 +12,7 @@ from napari_tiltalign.errors import Cancelled
 from napari_tiltalign.io.run_lock import RunLock
 
 LOOK_EVERY_S = 0.5
-PATIENCE_S = 3.0
+PATIENCE_S = 1.0
 """How long a run may take to notice a marker by itself; it is to have stopped within 10 s."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 from napari_tiltalign.api import align
 from napari_tiltalign.batch.outcome import SeriesOutcome
 from napari_tiltalign.batch.starts import read_start
-from napari_tiltalign.errors import BadTiltSeries, Cancelled, TiltAlignError
+from napari_tiltalign.errors import DISK_TAKES_NOTHING, BadTiltSeries, Cancelled, TiltAlignError
 from napari_tiltalign.images.compute import device, limited_cpus, use_device
 from napari_tiltalign.io.fingerprint import input_fingerprint
 from napari_tiltalign.io.output import alignment_facts, write_series_failure, write_series_result
@@ -27,8 +26,6 @@ _CHECK_EVERY_S = 0.5
 _NO_MEMORY = "not enough memory; use images that are binned more"
 MOST_BINNING = 4
 """Beads and patches of the usual sizes are not found any more in images that are binned more than this."""
-_STOPS_THE_RUN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-"""A disk that is full or read-only concerns all series, and to go on would only make it worse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +110,7 @@ def do_series(job: SeriesJob, progress: Progress) -> SeriesOutcome:
         except TiltAlignError as error:
             alignment, failure = None, reason_of(error, job.name)
         except OSError as error:
-            if error.errno in _STOPS_THE_RUN:
+            if error.errno in DISK_TAKES_NOTHING:
                 raise
             alignment, failure = None, f"its results cannot be written: {error}"
     seconds = time.monotonic() - began
@@ -135,7 +132,7 @@ def record_failure(folder: OutputFolder, name: str, reason: str) -> None:
     try:
         write_series_failure(folder, name, reason)
     except OSError as error:
-        if error.errno in _STOPS_THE_RUN:
+        if error.errno in DISK_TAKES_NOTHING:
             raise
         _log.warning("%s: its failure cannot be recorded in its folder: %s", name, error)
 
@@ -153,7 +150,7 @@ def _align(job: SeriesJob, progress: Progress) -> tuple[Alignment | None, str]:
     except MemoryError:
         return None, _NO_MEMORY
     except OSError as error:
-        if error.errno in _STOPS_THE_RUN:
+        if error.errno in DISK_TAKES_NOTHING:
             raise
         return None, str(error)
     except Exception as error:  # a bug, which must not cost the user the other series

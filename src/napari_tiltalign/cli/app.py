@@ -17,7 +17,7 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter
 
 from napari_tiltalign.cli.exit_codes import EXPECTED, ExitCode, exit_code_of
-from napari_tiltalign.errors import Cancelled
+from napari_tiltalign.errors import DISK_TAKES_NOTHING, Cancelled
 
 HELP = """Align tilt series of cryo-electron tomography.
 
@@ -135,6 +135,9 @@ def _message(error: BaseException) -> str:
         return f"Error: {text}\nSee {command} --help."
     if isinstance(error, MemoryError):
         return "Error: not enough memory"
+    if isinstance(error, OSError) and error.errno in DISK_TAKES_NOTHING:
+        advice = "Make room there, or choose another --output, and give the command again. What was done is kept."
+        return f"Error: {error}\n{advice}"
     return f"Error: {error}"
 
 

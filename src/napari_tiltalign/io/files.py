@@ -42,9 +42,11 @@ def write_atomic(path: str | os.PathLike[str], data: str | bytes) -> None:
     try:
         _write_new(temporary, data.encode() if isinstance(data, str) else data)
         temporary.replace(target)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.filename is None:  # a full disk does not say which file was too much
+            raise OSError(error.errno, error.strerror or str(error), str(target)) from error
         raise
     _sync_folder(target.parent)
 
