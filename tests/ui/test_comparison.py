@@ -162,6 +162,15 @@ def test_the_reprojection_is_compared_with_raw_and_with_aligned_images(layers, t
     assert np.abs(np.array(middle) - [24, 20]).max() <= 1, "aligned, the middle is in the middle"
 
 
+def test_in_colours_a_prediction_has_the_contrast_of_its_view(layers, truth):
+    session = layers.session
+    session.judged.keep_tomogram(truth, tomogram(truth.geometry))
+    session.compare(Comparison(REPROJECTION, How.OVERLAY))
+    assert layers.layer(COMPARED).contrast_limits == layers.raw_layer().contrast_limits
+    session.compare(Comparison(REPROJECTION, How.BLINK))
+    assert layers.layer(COMPARED).contrast_limits != layers.raw_layer().contrast_limits
+
+
 def test_sections_and_slab_are_layers_beside_the_images(layers, series, truth):
     layers.session.judged.keep_tomogram(truth, tomogram(truth.geometry))
     xy, xz, slab = (layers.layer(role) for role in (SECTION_XY, SECTION_XZ, SLAB))

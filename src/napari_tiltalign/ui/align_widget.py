@@ -38,7 +38,7 @@ from napari_tiltalign.ui.series_progress import SeriesProgress
 from napari_tiltalign.ui.summary import alignment_summary
 from napari_tiltalign.ui.tasks import Running, Task
 from napari_tiltalign.ui.user_state import remember_folder
-from napari_tiltalign.ui.wrapped import let_wrap
+from napari_tiltalign.ui.wrapped import Scrolling, let_wrap
 
 NOTHING, IN_USE = START_CHOICES = ("the angles in the input", "the alignment in use")
 """What a method can start from."""
@@ -131,7 +131,10 @@ class AlignWidget(Container[Widget]):
             ],
             labels=False,
         )
-        self.native.layout().insertWidget(self.index(self.message) + 1, self.series_progress)
+        layout = self.native.layout()
+        layout.insertWidget(self.index(self.message) + 1, self.series_progress)
+        layout.removeWidget(self.form.native)
+        layout.insertWidget(self.index(self.form), Scrolling(self.form.native))
         self.run_button.changed.connect(self._run_one)
         self.run_all_button.changed.connect(self._run_all)
         self.cancel_button.changed.connect(self.cancel)

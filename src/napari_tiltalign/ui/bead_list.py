@@ -52,6 +52,7 @@ class BeadList(QTreeWidget):
         self.setHeaderLabels(list(_HEADERS))
         self._explain_headers()
         self.setRootIsDecorated(False)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)  # the last column takes what is left
         self.setUniformRowHeights(True)
         self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.setSortingEnabled(True)

@@ -6,7 +6,7 @@ from napari.layers import Image
 from qtpy.QtCore import QTimer
 
 from napari_tiltalign.ui.aligned_stack import AlignedStack
-from napari_tiltalign.ui.comparison import REPROJECTION, How, in_common_frame, reprojected_stack
+from napari_tiltalign.ui.comparison import REPROJECTION, Comparison, How, in_common_frame, reprojected_stack
 from napari_tiltalign.ui.contrast import FollowingContrast
 from napari_tiltalign.ui.layer_data import METADATA_KEY, display_binning, placement
 from napari_tiltalign.ui.layers import ALIGNED, ROLE_KEY, Layers, text_overlay
@@ -113,8 +113,17 @@ class ComparisonLayers:
         return self._layers.layer(ALIGNED) if self._session.shows_aligned else self._layers.raw_layer()
 
     def _follow(self, layer: Image | None) -> None:
-        """Set the contrast for the image that is compared now, and make those that come next."""
-        self._contrast.follow(layer, self._layers.current_rank())
+        """Set the contrast for the image that is compared now, and make those that come next.
+
+        In colours, a prediction has the contrast of its view, whose grey values it is in; for blinking it has its own,
+        because there is less in it than in a noisy view.
+        """
+        comparison, base = self._session.comparison, self._base()
+        if layer is not None and base is not None and comparison == Comparison(REPROJECTION, How.OVERLAY):
+            layer.contrast_limits_range = base.contrast_limits_range
+            layer.contrast_limits = base.contrast_limits
+        else:
+            self._contrast.follow(layer, self._layers.current_rank())
         if layer is not None:
             self._ahead.start_around(layer.data, self._layers.current_rank(), _REACH)
 

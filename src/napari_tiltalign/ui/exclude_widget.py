@@ -40,8 +40,11 @@ _STATE_COLOURS = {EXCLUDED: "#888888", SUSPECT: "#e0902c"}
 _STATE = 1
 """Column of the state: the only one that is no number."""
 
+_STATE_WIDTH_PX = 170
+"""A longer reason is cut; the tooltip has all of it."""
+
 MINIMUM_WIDTH_PX = 400
-"""Enough for the state and the residual; leaves room for the images in a window of 1280 pixels."""
+"""Enough for the state, the residual and the score; leaves room for the images in a window of 1280 pixels."""
 
 
 def _stop(survey: ViewSurvey | None) -> None:
@@ -171,6 +174,8 @@ class ExcludeWidget(QWidget):
                 _add_row(self.table, number, row.tilt_id)
         for number, row in enumerate(rows):
             self._write_row(number, row)
+        self.table.resizeColumnToContents(_STATE)
+        self.table.setColumnWidth(_STATE, min(self.table.columnWidth(_STATE), _STATE_WIDTH_PX))
 
     def _write_row(self, number: int, row: ViewRow) -> None:
         seen = self.survey.views.get(row.tilt_id)
@@ -346,6 +351,7 @@ def _table() -> QTableWidget:
     header = table.horizontalHeader()
     if header is not None:
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(_STATE, QHeaderView.ResizeMode.Interactive)
         header.setStretchLastSection(True)
     table.setToolTip("Views sorted by tilt. Enter: exclude or include; PageUp, PageDown: first and last view")
     return table

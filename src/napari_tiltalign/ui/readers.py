@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from napari.utils.notifications import show_info
+
 from napari_tiltalign.errors import BadInput
 from napari_tiltalign.model import Dataset
 from napari_tiltalign.ui.layer_data import LayerData, series_layer
 
 SUFFIXES = frozenset({".star", ".mrc", ".mrcs", ".st", ".edf"})
+
+MOST_LAYERS = 10
+"""So many series become layers at once."""
 
 Paths = str | Sequence[str]
 
@@ -45,6 +50,9 @@ def read_layers(path: Paths) -> list[LayerData]:
 def dataset_layers(dataset: Dataset) -> list[LayerData]:
     """One Image layer for every tilt series of a dataset; only the first is shown.
 
+    Of more than `MOST_LAYERS` only the first has one, or napari would stand still for long; the widgets, which know the
+    dataset from it, show the others.
+
     Raises
     ------
     BadInput
@@ -53,4 +61,8 @@ def dataset_layers(dataset: Dataset) -> list[LayerData]:
     if not len(dataset):
         why = "; ".join(f"{name}: {problem}" for name, problem in dataset.failed.items())
         raise BadInput(f"{dataset.source} holds no tilt series that can be read. {why}".strip())
-    return [series_layer(series, dataset, visible=number == 0) for number, series in enumerate(dataset)]
+    shown = dataset.series if len(dataset) <= MOST_LAYERS else dataset.series[:1]
+    if len(shown) < len(dataset):
+        others = f"the other {len(dataset) - 1} series are in Plugins > Tilt-series alignment > Dataset"
+        show_info(f"{shown[0].name} is shown; {others}")
+    return [series_layer(series, dataset, visible=number == 0) for number, series in enumerate(shown)]

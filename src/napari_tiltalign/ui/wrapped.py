@@ -1,12 +1,24 @@
-"""Labels and lists that wrap their text to the width there is."""
+"""Labels and lists that wrap their text to the width there is, and widgets that scroll where there is little room."""
 
 from __future__ import annotations
 
 from qtpy.QtCore import QModelIndex, QPersistentModelIndex, QRect, QSize, Qt
-from qtpy.QtWidgets import QLabel, QSizePolicy, QStyledItemDelegate, QStyleOptionViewItem, QTreeWidget
+from qtpy.QtGui import QResizeEvent
+from qtpy.QtWidgets import (
+    QFrame,
+    QLabel,
+    QScrollArea,
+    QSizePolicy,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
+    QTreeWidget,
+    QWidget,
+)
 
 _ROW_MARGIN_PX = 8
 _NO_LIMIT_PX = 10_000
+_LEAST_HEIGHT_PX = 160
+"""Of what scrolls."""
 
 
 def let_wrap(label: QLabel) -> None:
@@ -47,3 +59,42 @@ class _Rows(QStyledItemDelegate):
         text = str(index.data(Qt.ItemDataRole.DisplayRole))
         needed = option.fontMetrics.boundingRect(room, int(Qt.TextFlag.TextWordWrap.value), text)
         return QSize(width, needed.height() + _ROW_MARGIN_PX)
+
+
+class Scrolling(QScrollArea):
+    """A widget that is shown whole where there is room, and scrolls where there is little.
+
+    Parameters
+    ----------
+    inside
+        The widget.
+    """
+
+    def __init__(self, inside: QWidget) -> None:
+        super().__init__()
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+        inside.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)  # scroll, never squeeze
+        self.setWidget(inside)
+
+    def sizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
+        """All of the widget."""
+        inside = self.widget()
+        return inside.sizeHint() if inside is not None else super().sizeHint()
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
+        """A few lines of the widget, in its whole width."""
+        hint = self.sizeHint()
+        inside = self.widget()
+        width = hint.width() if inside is None else inside.minimumSizeHint().width()
+        return QSize(width, min(hint.height(), _LEAST_HEIGHT_PX))
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:  # noqa: N802 (Qt's name)
+        """Show the bar where it scrolls; left to itself, Qt does not see that after the style has made rows higher."""
+        little = self.height() < self.sizeHint().height()
+        policy = Qt.ScrollBarPolicy.ScrollBarAlwaysOn if little else Qt.ScrollBarPolicy.ScrollBarAlwaysOff
+        if policy != self.verticalScrollBarPolicy():
+            self.setVerticalScrollBarPolicy(policy)
+        super().resizeEvent(event)

@@ -1,0 +1,105 @@
+"""Widgets in a real window of 1280 x 800: they fit and leave room for the images; what was saved looks the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from npe2 import PluginManifest
+from qtpy.QtWidgets import QAbstractButton, QApplication, QScrollArea
+
+from napari_tiltalign.io import read
+from napari_tiltalign.ui.attach import layers_of
+from napari_tiltalign.ui.commands import AddAlignment, EditTracks, ExcludeViews
+from napari_tiltalign.ui.height_overlay import HEIGHTS
+from napari_tiltalign.ui.saving import save
+
+pytestmark = pytest.mark.gui
+
+PLUGIN = "napari-tiltalign"
+SIZE = (1280, 800)
+LEAST_CANVAS_PX = 450
+
+
+def widget_names() -> list[str]:
+    manifest = PluginManifest.from_distribution(PLUGIN)
+    return [widget.display_name for widget in manifest.contributions.widgets]
+
+
+def complaints(viewer, name: str, qtbot) -> list[str]:
+    """What is wrong with a widget in a small window."""
+    dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name)
+    widget = getattr(widget, "native", widget)
+    qtbot.wait(100)
+    found = []
+    rows, columns = viewer.window.screenshot(flash=False).shape[:2]
+    if columns > SIZE[0] or rows > SIZE[1]:
+        found.append(f"{name}: it makes the window {columns} x {rows}")
+    canvas = viewer.screenshot(canvas_only=True, flash=False).shape[1]
+    if canvas < LEAST_CANVAS_PX:
+        found.append(f"{name}: {canvas} pixels are left for the images")
+    for button in widget.findChildren(QAbstractButton):
+        if button.isVisible() and not _scrolls(button, widget):
+            if not widget.rect().contains(button.mapTo(widget, button.rect().bottomRight())):
+                found.append(f"{name}: {button.text()!r} is cut off")
+            if button.width() < min(button.sizeHint().width(), 60):
+                found.append(f"{name}: {button.text()!r} is squeezed")
+    viewer.window.remove_dock_widget(dock)
+    return found
+
+
+def test_widgets_fit_into_a_small_window(make_napari_viewer, dataset, truth, qtbot):
+    viewer = make_napari_viewer(show=True)
+    viewer.window.resize(*SIZE)
+    session = layers_of(viewer).session
+    session.open(dataset)
+    session.do(AddAlignment("exact", truth))
+    assert [text for name in widget_names() for text in complaints(viewer, name, qtbot)] == []
+
+
+def _scrolls(child, top) -> bool:
+    while child is not None and child is not top:
+        if isinstance(child, QScrollArea):
+            return True
+        child = child.parentWidget()
+    return False
+
+
+def picture(viewer, *, aligned: bool) -> np.ndarray:
+    """What the canvas shows at the first view that is shown, with everything that can be drawn."""
+    layers = layers_of(viewer)
+    layers.session.show_aligned(aligned)
+    assert layers.wait_for_neighbours(20.0)
+    for layer in viewer.layers:
+        if layer.name in (HEIGHTS, "bead paths"):
+            layer.visible = True
+    QApplication.processEvents()
+    viewer.camera.center, viewer.camera.zoom = (0.0, 470.0, 390.0), 0.6
+    return viewer.screenshot(size=(500, 600), canvas_only=True, flash=False)
+
+
+def test_what_was_saved_looks_the_same_when_it_is_opened_again(make_napari_viewer, project, tmp_path):
+    dataset, truth = project[0], project[1]["TS_1"]
+    viewer = make_napari_viewer(show=True)
+    viewer.window.resize(*SIZE)
+    session = layers_of(viewer).session
+    session.open(dataset)
+    session.do(AddAlignment("exact", truth))
+    untouched = picture(viewer, aligned=False)
+    session.solving.background = lambda work, done, failed: done(work())
+    session.do(ExcludeViews((truth.tilt_ids[6],), "ice on it"))
+    session.do(EditTracks("delete", {"track_id": 2}))
+    y, x = truth.tracks.position_yx_px[(truth.tracks.track == 4) & (truth.tracks.tilt == 0)][0].tolist()
+    moved = {"track_id": 4, "tilt_id": truth.tilt_ids[0], "position_yx_px": (y + 3.0, x)}
+    session.do(EditTracks("place", moved))
+    assert session.candidate.solved
+    save(session, tmp_path / "project" / "Align" / "job")
+    before = {aligned: picture(viewer, aligned=aligned) for aligned in (False, True)}
+    assert not np.array_equal(before[False], untouched), "what was done is seen"
+
+    again = make_napari_viewer(show=True)
+    again.window.resize(*SIZE)
+    layers_of(again).session.open(read(dataset.source))
+    for aligned in (False, True):
+        after = picture(again, aligned=aligned)
+        assert after.shape == before[aligned].shape
+        assert (after != before[aligned]).any(axis=2).mean() < 0.001, f"aligned: {aligned}"
