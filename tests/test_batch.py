@@ -6,8 +6,9 @@ import errno
 import json
 import os
 import shutil
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -356,6 +357,21 @@ def test_a_marker_stops_the_run(nudge: NudgeMethod, star: Path, marker: str) -> 
     run(star)
     assert nudge.aligned == ["TS_01", "unlucky_02", "TS_03"]
     assert not (star.parent / "out" / marker).exists()
+
+
+@pytest.fixture
+def no_ctrl_c() -> Iterator[None]:
+    """Ctrl-C is ignored, as in the background of a shell script."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    assert signal.signal(signal.SIGINT, before) is signal.SIG_IGN
+
+
+@pytest.mark.usefixtures("no_ctrl_c")
+def test_a_marker_stops_a_run_in_the_background_that_does_not_look(
+    nudge: NudgeMethod, star: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test_a_marker_stops_a_run_that_does_not_look(nudge, star, monkeypatch, in_thread=False)
 
 
 @pytest.mark.parametrize("in_thread", [False, True])

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 
 from napari_tiltalign.errors import Cancelled
 from napari_tiltalign.io.run_lock import RunLock
@@ -37,15 +38,37 @@ def attentive(lock: RunLock) -> Iterator[None]:
         yield
         return
     watch = _Watch(lock)
-    watch.start()
+    with _interrupting(watch):
+        watch.start()
+        try:
+            yield
+        except KeyboardInterrupt as interrupted:
+            if watch.reason is not None:
+                raise watch.reason from interrupted
+            raise
+        finally:
+            watch.end()
+
+
+@contextmanager
+def _interrupting(watch: _Watch) -> Iterator[None]:
+    """Let SIGINT interrupt if the watch has sent it, also where it is ignored: in the background of a shell script."""
+    before = signal.getsignal(signal.SIGINT)
+    if before in (None, signal.SIG_DFL):  # not for us to change
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if watch.reason is not None:
+            raise KeyboardInterrupt
+        if callable(before):
+            before(number, frame)
+
+    signal.signal(signal.SIGINT, interrupt)
     try:
         yield
-    except KeyboardInterrupt as interrupted:
-        if watch.reason is not None:
-            raise watch.reason from interrupted
-        raise
     finally:
-        watch.end()
+        signal.signal(signal.SIGINT, before)
 
 
 class _Watch(threading.Thread):
