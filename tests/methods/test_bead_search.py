@@ -10,7 +10,7 @@ import pytest
 from napari_tiltalign.errors import BadInput, BadTiltSeries, MethodFailed
 from napari_tiltalign.methods.base import silent
 from napari_tiltalign.methods.bead_search import estimate_diameter_px, search
-from napari_tiltalign.simulation import Simulation, simulate
+from napari_tiltalign.simulation import SCENARIOS, Simulation, simulate
 
 SMALL = Simulation(image_rows_px=320, image_columns_px=320, tilt_step_deg=20.0, n_beads=12)
 
@@ -20,6 +20,14 @@ def test_diameter_is_estimated_from_the_images(diameter_nm):
     series = simulate(SMALL.replace(bead_diameter_nm=diameter_nm)).series
     estimated_nm = estimate_diameter_px(series, bright=False) * series.pixel_size_angst / 10.0
     assert estimated_nm == pytest.approx(diameter_nm, rel=0.2)
+
+
+def test_groups_of_beads_are_not_taken_for_large_ones():
+    """In a crowd the strongest response to a sphere as large as a group can exceed that to one of a bead."""
+    crowd = SCENARIOS["crowded"].replace(seed=202, tilt_step_deg=20.0)
+    series = simulate(crowd).series
+    estimated_nm = estimate_diameter_px(series, bright=False) * series.pixel_size_angst / 10.0
+    assert estimated_nm == pytest.approx(crowd.bead_diameter_nm, rel=0.2)
 
 
 def test_the_diameter_cannot_be_estimated_in_images_that_are_too_small():

@@ -35,6 +35,8 @@ _ESTIMATE_SMALLEST_PX = 4.0
 _ESTIMATE_WORKING_PX = 10.0
 _ESTIMATE_STEP = 1.12
 _ESTIMATE_STRONGEST = 5
+_LEAST_WIDTH = 0.5
+"""What has the diameter of the sphere that it is matched with is 0.75 times as wide at half its depth."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -175,14 +177,16 @@ def estimate_diameter_px(series: TiltSeries, *, bright: bool) -> float:
         return float(np.median([s.mean() if len(s) else 0.0 for s in strongest]))
 
     scores = np.array(map_views(strength, diameters))
-    best = int(np.argmax(scores))
-    if scores[best] <= 0.0:
-        raise MethodFailed(
-            f"{series.name}: the diameter of the beads cannot be estimated: in the median view nothing between "
-            f"{diameters[0] * series.pixel_size_angst / 10:.0f} and {diameters[-1] * series.pixel_size_angst / 10:.0f} "
-            "nm looks like gold"
-        )
-    return _width_at_half_depth_px(images, float(diameters[best]), bright)
+    # a group of beads responds to a large sphere, but is none: its middle is not dark
+    for best in np.argsort(-scores, kind="stable"):
+        width = _width_at_half_depth_px(images, float(diameters[best]), bright) if scores[best] > 0.0 else 0.0
+        if width > _LEAST_WIDTH * diameters[best]:
+            return width
+    raise MethodFailed(
+        f"{series.name}: the diameter of the beads cannot be estimated: in the median view nothing between "
+        f"{diameters[0] * series.pixel_size_angst / 10:.0f} and {diameters[-1] * series.pixel_size_angst / 10:.0f} "
+        "nm looks like gold"
+    )
 
 
 def _width_at_half_depth_px(images: Sequence[Image], diameter_px: float, bright: bool) -> float:

@@ -43,6 +43,9 @@ _HEIGHT = 0.5
 """Heights searched, part of the shorter side of the field."""
 _FOLLOWED = 0.5
 """A bead counts if it is found in at least this part of the views that should show it."""
+_MIXTURE_ROUNDS = 20
+_LEAST_VARIANCE = 0.05**2
+"""Square pixels; nothing is found more exactly."""
 _LOST = 0.3
 """A view in which fewer of the beads are found where they are predicted is off by at least the reach."""
 
@@ -159,18 +162,22 @@ def bead_witness(
     kept = _best_of_each(
         points, np.where(enough, np.nan_to_num(found.sum(axis=0)), 0), detections.diameter_px * pixel_size_angst
     )
-    distance, found = distance[:, kept] / pixel_size_angst, found[:, kept]
-    lost = (shown[:, kept].sum(axis=1) > 0) & (found.sum(axis=1) < _LOST * shown[:, kept].sum(axis=1))
-    unseen = lost[:, None] & shown[:, kept] & ~found
-    distance, found = np.where(unseen, hunt.reach / pixel_size_angst, distance), found | unseen
+    points = hunt.refined(points[kept], each_once=True)
+    distance, shown = hunt.distances(points, hunt.reach, each_once=True)
+    distance, found = distance / pixel_size_angst, np.isfinite(distance)
+    lost = (shown.sum(axis=1) > 0) & (found.sum(axis=1) < _LOST * shown.sum(axis=1))
+    clutter = [max(len(p) - int(f.sum()), 1) / np.prod(image_shape_yx) for p, f in zip(seen, found, strict=True)]
+    weight = _its_own(distance, np.array(clutter))
+    unseen = lost[:, None] & shown & ~found
+    distance, weight = np.where(unseen, hunt.reach / pixel_size_angst, distance), np.where(unseen, 1.0, weight)
     n_seeds = int(np.median([len(p) for p, use in zip(seen, used, strict=True) if use] or [0]))
     per_view = np.full(len(geometry), np.nan)
-    some = found.any(axis=1)
-    squares = np.where(found, distance, 0.0) ** 2
-    per_view[some] = np.sqrt(squares[some].sum(axis=1) / found[some].sum(axis=1))
+    some = weight.any(axis=1)
+    squares = weight * np.nan_to_num(distance) ** 2
+    per_view[some] = np.sqrt(squares[some].sum(axis=1) / weight[some].sum(axis=1))
     if len(kept) < LEAST_BEADS:
         return BeadWitness(hunt.reach / pixel_size_angst, len(kept), n_seeds, per_view)
-    freedom = found.sum() - 1.5 * len(kept)
+    freedom = weight.sum() - 1.5 * len(kept)
     return BeadWitness(float(np.sqrt(squares.sum() / max(freedom, 1.0))), len(kept), n_seeds, per_view)
 
 
@@ -183,8 +190,14 @@ class _Hunt:
     reach: float
     field_yx: FloatArray
 
-    def distances(self, points: FloatArray, reach: float) -> tuple[FloatArray, NDArray[np.bool_]]:
-        """Distance (n, p) to the nearest bead, NaN beyond `reach`; and which views should show which points."""
+    def distances(
+        self, points: FloatArray, reach: float, *, each_once: bool = False
+    ) -> tuple[FloatArray, NDArray[np.bool_]]:
+        """Distance (n, p) to the nearest bead, NaN beyond `reach`; and which views should show which points.
+
+        With `each_once` points are beads of their own: one that was found in a view is that of the nearest point only,
+        so where a bead is hidden its neighbour is not taken for it.
+        """
         seen = self.geometry.project(points)
         distance = np.full(seen.shape[:2], np.nan)
         shown = np.all(np.abs(seen) < self.field_yx / 2.0 - reach, axis=2)
@@ -192,8 +205,9 @@ class _Hunt:
             if tree is None:
                 shown[view] = False
                 continue
-            near = tree.query(seen[view], distance_upper_bound=reach)[0]
-            distance[view] = np.where(np.isfinite(near), near, np.nan)
+            near, which = tree.query(seen[view], distance_upper_bound=reach)
+            hit = _nearest_only(near, which) if each_once else np.isfinite(near)
+            distance[view] = np.where(hit, near, np.nan)
         return np.where(shown, distance, np.nan), shown
 
     def support(self, points: FloatArray) -> FloatArray:
@@ -202,8 +216,11 @@ class _Hunt:
         total: FloatArray = np.nan_to_num(1.0 - (distance / self.reach) ** 2, nan=0.0).sum(axis=0)
         return total
 
-    def refined(self, points: FloatArray) -> FloatArray:
-        """Points that fit the beads nearest to their projections best (Tukey's weights within a shrinking reach)."""
+    def refined(self, points: FloatArray, *, each_once: bool = False) -> FloatArray:
+        """Points that fit the beads nearest to their projections best (Tukey's weights within a shrinking reach).
+
+        `each_once` as in `distances`.
+        """
         rows = (self.geometry.rotations()[:, :2] * self.geometry.magnification[:, None, None])[:, ::-1, ::-1]
         for reach in np.linspace(1.0, 0.75, _ROUNDS) * self.reach:
             seen = self.geometry.project(points)
@@ -213,7 +230,7 @@ class _Hunt:
                 if tree is None:
                     continue
                 near, which = tree.query(seen[view], distance_upper_bound=reach)
-                hit = np.isfinite(near)
+                hit = _nearest_only(near, which) if each_once else np.isfinite(near)
                 apart[view, hit] = tree.data[which[hit]] - seen[view, hit]
                 weight[view, hit] = (1.0 - (near[hit] / reach) ** 2) ** 2
             normal = np.einsum("np,nki,nkj->pij", weight, rows, rows)
@@ -221,6 +238,43 @@ class _Hunt:
             normal += 1e-6 * np.eye(3) * max(float(np.trace(normal.sum(axis=0))), 1e-12)
             points = points + np.linalg.solve(normal, right[..., None])[..., 0]
         return points
+
+
+def _its_own(distance: FloatArray, clutter: FloatArray) -> FloatArray:
+    """How likely what was found near a predicted place is the bead itself and not another, shape (n, p).
+
+    Distances of beads in a view are those of a normal error, others lie anywhere; both shares and the error are found
+    by expectation maximisation (a mixture; Dempster, Laird and Rubin 1977). So a few wrong ones in a crowd do not make
+    the residual, and where all are far off they still do.
+
+    Parameters
+    ----------
+    distance
+        Shape (n, p), pixels; NaN where nothing was found.
+    clutter
+        Shape (n,): other beads per square pixel of every view.
+    """
+    found = np.isfinite(distance)
+    squares = np.where(found, distance, 0.0) ** 2
+    weight = found.astype(float)
+    typical = np.array([np.median(d[f]) if f.any() else 1.0 for d, f in zip(distance, found, strict=True)])
+    variance = np.maximum(typical**2 / (2.0 * np.log(2.0)), _LEAST_VARIANCE)
+    for _ in range(_MIXTURE_ROUNDS):
+        share = (weight.sum(axis=1) + 1.0) / (found.sum(axis=1) + 2.0)
+        own = (share / (2.0 * np.pi * variance))[:, None] * np.exp(-0.5 * squares / variance[:, None])
+        weight = np.where(found, own / (own + ((1.0 - share) * clutter)[:, None]), 0.0)
+        variance = 0.5 * (weight * squares).sum(axis=1) / np.maximum(weight.sum(axis=1), 1e-9)
+        variance = np.maximum(variance, _LEAST_VARIANCE)
+    return weight
+
+
+def _nearest_only(near: FloatArray, which: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Which points (p,) have a bead within reach that is not nearer to another one."""
+    order = np.argsort(near, kind="stable")
+    first = np.zeros(len(near), dtype=bool)
+    first[order[np.unique(which[order], return_index=True)[1]]] = True
+    alone: NDArray[np.bool_] = first & np.isfinite(near)
+    return alone
 
 
 def _seeds(hunt: _Hunt, seen: Sequence[FloatArray], used: NDArray[np.bool_], height: float) -> FloatArray:
