@@ -10,6 +10,7 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from napari_tiltalign import read, write
@@ -17,7 +18,7 @@ from napari_tiltalign.cli import main
 from napari_tiltalign.errors import BadInput, Cancelled
 from napari_tiltalign.io.output_folder import OutputFolder
 from napari_tiltalign.io.project import write_relion_project
-from napari_tiltalign.model import Flag
+from napari_tiltalign.model import ExpectedError, Flag, Uncertainty
 from napari_tiltalign.report import ReportOptions, write_report
 from napari_tiltalign.report.dataset import scores_csv
 from napari_tiltalign.report.series_page import COLUMNS, SeriesPage
@@ -43,6 +44,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name: sample.truth.replace(series_name=name, tilt_ids=dataset[name].tilt_ids, tracks=None, flags=(flag,))
         for name, sample in zip(names[:2], samples, strict=False)
     }
+    n = len(alignments["TS_1"])
+    error = ExpectedError(np.array([-1.0, 1.0]), np.array([0.0]), np.array([[14.0], [42.0]]), 28.0)
+    known = Uncertainty(np.full(n, 0.1), np.full(n, 0.2), np.full((n, 2), 3.0), np.full(n, np.nan), 0.125, error)
+    alignments["TS_1"] = alignments["TS_1"].replace(uncertainty=known)
     folder = root / "job"
     write(dataset, alignments, folder, failures={GONE: "no beads <i>at all</i>"})
     run = {
@@ -212,6 +217,20 @@ def test_a_report_is_written_although_the_images_are_gone(results: Path, tmp_pat
     text = (folder / "report.html").read_text(encoding="utf-8")
     assert "cannot be read" in text
     assert "TS_1" in text
+
+
+def test_how_sure_the_method_is_is_told(results: Path):
+    sure, unsure = (results / "report.html").read_text().split('<details class="one"')[1:3]
+    assert "± 0.12°" in sure
+    assert "1.00 px (2.80 nm) from where they are" in sure
+    assert 'aria-label="expected error over the field"' in sure
+    assert re.findall(r">([\d.]+)</text>", sure.split('aria-label="expected error over the field"')[1])[:2] == [
+        "0.5",
+        "1.5",
+    ]
+    assert 'aria-label="error bar of the tilt, degrees"' in sure
+    assert "has not estimated how sure it is" in unsure
+    assert "expected error over the field" not in unsure
 
 
 def test_a_folder_without_results_is_refused(tmp_path: Path):

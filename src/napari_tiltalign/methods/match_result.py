@@ -133,7 +133,8 @@ def _uncertainty(run: MatchRun) -> Uncertainty:
     covariance = (step.covariance() + np.outer(turned, turned))[np.ix_(own, own)]
     views = views_from_geometry(state.geometry, 1.0)[used]
     sure = Certainty(covariance, views, state.geometry.x_tilt_deg[used], run.flat.order[used])
-    bars = sure.uncertainty(len(run.series))
+    # tilts are all off in one way that every tile shares, three times further than any covariance says: not estimated
+    bars = dataclasses.replace(sure.uncertainty(len(run.series)), y_tilt_deg=np.full(len(run.series), np.nan))
     return dataclasses.replace(bars, expected_error=sure.expected_error(run.flat.field_yx_angst, state.thickness_angst))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -46,10 +46,13 @@ class Curve:
         What it is.
     values
         Shape (n,), NaN where it is not known.
+    sd
+        Shape (n,): standard deviations to draw as bars, NaN where they are not known; None for no bars.
     """
 
     label: str
     values: FloatArray
+    sd: FloatArray | None = None
 
 
 def plot(title: str, tilt_deg: FloatArray, curves: Sequence[Curve], marked: NDArray[np.bool_] | None = None) -> Markup:
@@ -96,6 +99,9 @@ def plot(title: str, tilt_deg: FloatArray, curves: Sequence[Curve], marked: NDAr
         parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - _BOTTOM + 13}" text-anchor="middle">{value:g}</text>')
     parts.append(f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 4}" text-anchor="end">tilt, degrees</text>')
     for number, (curve, colour) in enumerate(zip(curves, _COLOURS, strict=False)):
+        bars = "" if curve.sd is None else _bars(tilt_deg, curve.values, curve.sd, place, (low, high))
+        if bars:
+            parts.append(f'<path d="{bars}" stroke="{colour}" stroke-width="1" opacity=".5"/>')
         for run in _runs(curve.values[order]):
             points = [place(float(tilt_deg[order[i]]), float(curve.values[order[i]])) for i in run]
             path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
@@ -110,6 +116,46 @@ def plot(title: str, tilt_deg: FloatArray, curves: Sequence[Curve], marked: NDAr
             x, y = place(float(tilt_deg[i]), float(curves[0].values[i]))
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" class="m"/>')
     return Markup("".join([*parts, "</svg>"]))  # noqa: S704 (numbers, and text that is escaped)
+
+
+def _bars(
+    tilt_deg: FloatArray, values: FloatArray, sd: FloatArray, place: Callable[[float, float], tuple[float, float]],
+    limits: tuple[float, float],
+) -> str:  # fmt: skip
+    """Path of the error bars, cut off where the plot ends."""
+    parts = []
+    for i in np.flatnonzero(np.isfinite(values) & np.isfinite(sd)):
+        ends = np.clip([values[i] - sd[i], values[i] + sd[i]], *limits)
+        (x, first), (_, last) = (place(float(tilt_deg[i]), float(end)) for end in ends)
+        parts.append(f"M{x:.1f} {first:.1f}V{last:.1f}")
+    return "".join(parts)
+
+
+def error_map(rms_px: FloatArray, image_shape_yx: tuple[int, int]) -> Markup:
+    """Draw the expected error over the field as a table of shades with its numbers.
+
+    Parameters
+    ----------
+    rms_px
+        Shape (r, c), pixels; NaN where nothing is known.
+    image_shape_yx
+        Of the images, for the proportions.
+    """
+    rows, columns = rms_px.shape
+    width, height = SIDE_PX, SIDE_PX * image_shape_yx[0] / image_shape_yx[1]
+    known = rms_px[np.isfinite(rms_px)]
+    most = float(known.max()) if known.size else 1.0
+    parts = [f'<svg viewBox="0 0 {width} {height:.0f}" role="img" aria-label="expected error over the field">']
+    for (row, column), value in np.ndenumerate(rms_px):
+        x, y = column * width / columns, row * height / rows  # y downwards, as the pictures of the views
+        shade = 0.0 if not np.isfinite(value) else 0.08 + 0.5 * value / max(most, 1e-12)
+        text = "–" if not np.isfinite(value) else f"{value:.2g}" if value < 10 else f"{value:.0f}"
+        parts.append(
+            f'<rect x="{x:.1f}" y="{y:.1f}" width="{width / columns:.1f}" height="{height / rows:.1f}" fill="#c4552d" '
+            f'fill-opacity="{shade:.2f}"/><text x="{x + width / columns / 2:.1f}" y="{y + height / rows / 2 + 4:.1f}" '
+            f'text-anchor="middle" style="font-size:13px">{text}</text>'
+        )
+    return Markup("".join([*parts, "</svg>"]))  # noqa: S704 (numbers of our own)
 
 
 def _runs(values: FloatArray) -> list[list[int]]:

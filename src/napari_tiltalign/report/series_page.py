@@ -18,7 +18,7 @@ from napari_tiltalign.images.transform import aligned_to_raw, aligned_view
 from napari_tiltalign.model import Alignment, TiltSeries
 from napari_tiltalign.quality.preview import preview
 from napari_tiltalign.quality.views import view_residual_px
-from napari_tiltalign.report.pictures import SIDE_PX, Curve, grey_jpeg, plot, section_with_slab
+from napari_tiltalign.report.pictures import SIDE_PX, Curve, error_map, grey_jpeg, plot, section_with_slab
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,8 @@ class SeriesPage:
         The row of the table by column; None where nothing is known.
     reasons, flags, problems
         Sentences: why the grade, what the method warned about, what could not be shown.
+    certainty
+        How sure the method is, in one sentence.
     plots, pictures
         To be looked at.
     views
@@ -60,6 +62,7 @@ class SeriesPage:
     reasons: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    certainty: str = ""
     plots: tuple[Markup, ...] = ()
     pictures: tuple[Picture, ...] = ()
     views: tuple[dict[str, Any], ...] = ()
@@ -120,8 +123,9 @@ def series_page(
         reasons=tuple((scores or {}).get("reasons", ())),
         flags=tuple(f"{flag.meaning} {flag.detail}" for flag in alignment.flags),
         problems=tuple(problems),
+        certainty=_certainty(alignment),
         plots=_plots(alignment, view_rows),
-        pictures=shown,
+        pictures=(*shown, *_error_map(alignment)),
         views=_view_table(alignment, view_rows),
     )
 
@@ -148,14 +152,50 @@ def _known(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
+def _certainty(alignment: Alignment) -> str:
+    """How sure the method is of the axis and of the field; says so where it does not know."""
+    sd = alignment.uncertainty
+    error = None if sd is None else sd.expected_error
+    if sd is None:
+        return "The method has not estimated how sure it is."
+    axis = "axis not estimated" if math.isnan(sd.axis_deg) else f"axis {alignment.axis_deg:.2f} ± {sd.axis_deg:.2f}°"
+    if error is None:
+        return f"By the method's own error bars (one standard deviation): {axis}; error over the field not estimated."
+    over = error.overall_angst / alignment.pixel_size_angst
+    return (
+        f"By the method's own error bars (one standard deviation): {axis}; places of the specimen are expected to be "
+        f"seen {over:.2f} px ({error.overall_angst / 10.0:.2f} nm) from where they are, rms."
+    )
+
+
+def _error_map(alignment: Alignment) -> tuple[Picture, ...]:
+    sd = alignment.uncertainty
+    if sd is None or sd.expected_error is None:
+        return ()
+    rms_px = sd.expected_error.rms_angst / alignment.pixel_size_angst
+    caption = "expected error over the field, px (rms over the views)"
+    return (Picture(caption, svg=error_map(rms_px, alignment.image_shape_yx)),)
+
+
 def _plots(alignment: Alignment, views: Sequence[dict[str, Any]]) -> tuple[Markup, ...]:
     tilt = alignment.geometry.y_tilt_deg
     used = alignment.included
     shift = np.where(used[:, None], alignment.geometry.shift_yx_angst / 10.0, np.nan)
     turn = np.where(used, alignment.geometry.z_rot_deg - alignment.axis_deg, np.nan)
+    sd = alignment.uncertainty
     drawn = [plot("shift, nm", tilt, [Curve("along y", shift[:, 0]), Curve("along x", shift[:, 1])])]
     if np.nanmax(np.abs(turn), initial=0.0) > 1e-6:
-        drawn.append(plot(f"axis minus {alignment.axis_deg:.2f}, degrees", tilt, [Curve("axis", turn)]))
+        drawn.append(
+            plot(
+                f"axis minus {alignment.axis_deg:.2f}, degrees",
+                tilt,
+                [Curve("axis", turn, None if sd is None else sd.z_rot_deg)],
+            )
+        )
+    if sd is not None:
+        shift_sd = np.hypot(*sd.shift_yx_angst.T) / alignment.pixel_size_angst
+        drawn.append(plot("error bar of the shift, px", tilt, [Curve("shift", shift_sd)]))
+        drawn.append(plot("error bar of the tilt, degrees", tilt, [Curve("tilt", sd.y_tilt_deg)]))
     drawn.append(plot("residual of the method, px", tilt, [Curve("residual", view_residual_px(alignment))]))
     if len(views) == len(alignment):
         odd = np.array([bool(view["used"] and view["reasons"]) for view in views])
