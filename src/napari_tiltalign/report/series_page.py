@@ -158,7 +158,7 @@ def _certainty(alignment: Alignment) -> str:
     error = None if sd is None else sd.expected_error
     if sd is None:
         return "The method has not estimated how sure it is."
-    axis = "axis not estimated" if math.isnan(sd.axis_deg) else f"axis {alignment.axis_deg:.2f} ± {sd.axis_deg:.2f}°"
+    axis = "axis not estimated" if math.isnan(sd.axis_deg) else f"axis {alignment.axis_deg:.2f} ± {sd.axis_deg:.2g}°"
     if error is None:
         return f"By the method's own error bars (one standard deviation): {axis}; error over the field not estimated."
     over = error.overall_angst / alignment.pixel_size_angst
