@@ -9,7 +9,8 @@ from napari_tiltalign.methods.flat_series import flat_series, level_of
 from napari_tiltalign.methods.projection import SHIFT_Y, views_from_geometry
 from napari_tiltalign.methods.resolve import resolve
 from napari_tiltalign.methods.slab import SLAB, Slab, scales
-from napari_tiltalign.methods.slab_model import SlabModel, fit_signal, precisions, sight
+from napari_tiltalign.methods.slab_model import SlabModel, precisions, sight
+from napari_tiltalign.methods.slab_signal import fit_signal
 from napari_tiltalign.methods.slab_tiles import blocks_of, plane_matrices, tile_centres, tile_spectra
 from napari_tiltalign.methods.slab_tracks import displacements
 from napari_tiltalign.model.alignment import FOLLOWED_AREA_KEY
