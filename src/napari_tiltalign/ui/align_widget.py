@@ -25,6 +25,7 @@ from napari_tiltalign.io.output_folder import OutputFolder
 from napari_tiltalign.methods.base import Method, MethodOptions, methods, unavailable_because
 from napari_tiltalign.model import Alignment, Dataset
 from napari_tiltalign.ui import batch_task, save_row
+from napari_tiltalign.ui.area_row import FIELD, AreaRow
 from napari_tiltalign.ui.attach import session_of
 from napari_tiltalign.ui.batch_task import BatchTask
 from napari_tiltalign.ui.closing import guard_when_shown
@@ -117,10 +118,12 @@ class AlignWidget(Container[Widget]):
         copies = Container(widgets=[self.command_button, self.python_button], layout="horizontal", labels=False)
         for row in (start_row, buttons, copies):
             row.margins = (0, 0, 0, 0)
+        areas = [AreaRow(napari_viewer, self.form)] if FIELD in self._method.Options.model_fields else []
         super().__init__(
             widgets=[
                 self.summary,
                 self.form,
+                *areas,
                 self.own_box,
                 start_row,
                 buttons,
