@@ -17,6 +17,8 @@ WITHOUT_BEADS: dict[str, Simulation] = {
     "insitu, axis 6 deg off": SCENARIOS["insitu"].replace(axis_error_deg=6),
     "insitu, jumps": SCENARIOS["insitu"].replace(n_jumps=6, jump_percent=30),
     "insitu, bad views": SCENARIOS["insitu"].replace(n_dark_views=2, n_blocked_views=1, n_duplicated_views=1),
+    "needle": SCENARIOS["needle"],
+    "needle, axis 6 deg off": SCENARIOS["needle"].replace(axis_error_deg=6),
 }
 
 
@@ -56,7 +58,7 @@ def judged(scenario: str, seed: int) -> dict[str, float]:
     return {
         "error_px": found.rms_px,
         "axis_error_deg": abs(found.axis_difference_deg),
-        "offset_error_deg": abs(alignment.statistics["tilt_angle_offset_deg"] - options.pretilt_deg),
+        "offset_error_deg": abs(alignment.statistics.get("tilt_angle_offset_deg", float("nan")) - options.pretilt_deg),
     }
 
 

@@ -178,3 +178,27 @@ def test_memory_grows_with_images_and_overlap(without_gold):
     few = series.with_exclusions(dict.fromkeys(series.tilt_ids[10:], "by hand"))
     assert PATCH_TRACKING.memory_bytes(few, PatchTracking()) < plain
     assert PATCH_TRACKING.memory_bytes(series, PatchTracking(patch_overlap_percent=75)) > plain
+
+
+def test_patches_outside_of_an_area_are_not_used(without_gold):
+    """What moves by itself on one side of the field does no harm if the area leaves it out."""
+    series = without_gold.series
+    for index in range(len(series)):
+        pixels = series.tilts[index].image.read().copy()
+        pixels[:, :130] = np.roll(pixels[:, :130], 3 * index - 60, axis=0)
+        series = with_image(series, index, pixels)
+    start = without_gold.truth.replace(tracks=None)
+    inside = PATCH_TRACKING(series, PatchTracking(area="50,5,98,95"), start=start)
+    assert error_of(inside, without_gold).rms_px < 2 * BOUND_PX
+    lowest = int(np.argmin(np.abs(series.nominal_tilt_deg)))
+    seen = inside.geometry.take([lowest]).project(inside.tracks.points_zyx_angst)[0] / inside.pixel_size_angst
+    percent = 100.0 * (seen / np.array(series.image_shape_yx) + 0.5)
+    assert percent[:, 1].min() > 48.0
+    assert inside.tracks.n_tracks > 3
+    everywhere = PATCH_TRACKING(series, PatchTracking(), start=start)
+    assert error_of(inside, without_gold).rms_px < error_of(everywhere, without_gold).rms_px
+
+
+def test_too_small_an_area_says_so(without_gold):
+    with pytest.raises(MethodFailed, match="or a larger area"):
+        PATCH_TRACKING(without_gold.series, PatchTracking(area="50,50,51,51"))

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_tiltalign.geometry import RigidMotion, ViewGeometry, rotation_y, wrap_deg
+from napari_tiltalign.geometry import RigidMotion, ViewGeometry, rotation_y
 from napari_tiltalign.methods.base import MethodOptions
 from napari_tiltalign.methods.certainty import Certainty
 from napari_tiltalign.methods.flat_series import FlatSeries
 from napari_tiltalign.methods.learned_model import DETAILS_KEY, LearnedModel
 from napari_tiltalign.methods.match_align import State
+from napari_tiltalign.methods.match_flags import included_views, not_converged, view_flags
 from napari_tiltalign.methods.match_measure import Matched, Tiling
 from napari_tiltalign.methods.match_solve import Step, with_kind_fixed
 from napari_tiltalign.methods.pair_graph import stretch_matrices
@@ -32,8 +33,6 @@ from napari_tiltalign.model import Alignment, Flag, Provenance, TiltSeries, Trac
 from napari_tiltalign.model.alignment import FOLLOWED_AREA_KEY
 from napari_tiltalign.model.interpolation import interpolate_geometry
 
-_FAR_FROM_NOMINAL_DEG = 5.0
-_STILL_MOVING_PX = 0.3
 _LEAST_SEEN = 0.25
 """Tiles are listed as tracks where so much of them is seen, relative to the most."""
 _SPREAD_SEEN = 0.06
@@ -79,7 +78,7 @@ def alignment_from(run: MatchRun, offset_deg: float) -> Alignment:
     turned = state.geometry.compose(_turn(offset_deg - state.offset_deg))
     unit = _unit_magnification(run).compose(_turn(offset_deg - state.offset_deg))
     tracks = _tracks(run, turned, offset_deg - state.offset_deg)
-    included, reasons = _included(run)
+    included, reasons = included_views(run.series, run.flat, run.state.used)
     used = _in_series_order(run, state.used)
     geometry, unit = (
         interpolate_geometry(g.take(np.argsort(run.flat.order)), used, series.nominal_tilt_deg) for g in (turned, unit)
@@ -160,15 +159,6 @@ def _tracks(run: MatchRun, geometry: ViewGeometry, turned_deg: float) -> Tracks:
     )
 
 
-def _included(run: MatchRun) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
-    included = run.series.included.copy()
-    reasons = [tilt.reason for tilt in run.series.tilts]
-    for view, index in enumerate(run.flat.order.tolist()):
-        if included[index] and not run.state.used[view]:
-            included[index], reasons[index] = False, run.flat.bad.get(view, "not_aligned")
-    return included, tuple(reasons)
-
-
 def _statistics(run: MatchRun, tracks: Tracks) -> dict[str, float]:
     matched, state = run.last[0], run.state
     return {
@@ -207,37 +197,10 @@ def _details(run: MatchRun, offset_deg: float) -> dict[str, Any]:
 
 
 def _flags(run: MatchRun, alignment: Alignment) -> tuple[Flag, ...]:
-    flags: list[Flag] = []
+    flags = list(view_flags(run.series, run.flat, alignment))
     series, state = run.series, run.state
-    reasons = {
-        "dark": "dark_view",
-        "no_contrast": "no_contrast",
-        "blocked": "blocked_view",
-        "not_aligned": "view_not_aligned",
-        "unreadable": "images_missing",
-    }
-    for reason, name in reasons.items():
-        ids = tuple(i for i, r in zip(alignment.tilt_ids, alignment.reasons, strict=True) if r == reason)
-        if ids:
-            flags.append(Flag(name, f"{len(ids)} of {len(series)} images", ids))
-    if run.flat.filled_pixels:
-        total = sum(run.flat.filled_pixels.values())
-        flags.append(Flag("nan_pixels_filled", f"{total} pixels", tuple(run.flat.filled_pixels)))
-    turn = float(wrap_deg(alignment.axis_deg - series.nominal_axis_deg))
-    if abs(turn) > _FAR_FROM_NOMINAL_DEG:
-        flags.append(
-            Flag("axis_far_from_nominal", f"{alignment.axis_deg:.1f} deg, nominal {series.nominal_axis_deg:.1f} deg")
-        )
     for name, (values, scores) in sorted(state.curves.items()):
         if np.argmax(scores) in (0, len(scores) - 1):
             best = float(values[int(np.argmax(scores))])
             flags.append(Flag("score_without_peak", f"{name}: the best value tried, {best:.4g}, is the last one"))
-    if state.moved > _STILL_MOVING_PX * series.pixel_size_angst * max(series.image_shape_yx) / 512:
-        flags.append(
-            Flag("not_converged", f"the last round moved views by {state.moved / series.pixel_size_angst:.2f} px")
-        )
-    shift = np.abs(alignment.geometry.shift_yx_angst) / series.pixel_size_angst / np.array(series.image_shape_yx)
-    far = tuple(np.array(alignment.tilt_ids)[(shift > 0.5).any(axis=1)].tolist())
-    if far:
-        flags.append(Flag("outlier_shift", "", far))
-    return tuple(flags)
+    return (*flags, *not_converged(series, state.moved))

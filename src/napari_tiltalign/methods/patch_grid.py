@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_tiltalign.geometry import FloatArray, ViewGeometry
 
@@ -17,7 +20,11 @@ _LEAST_SHARE = 0.3
 
 
 def patch_grid(
-    geometry: ViewGeometry, field_yx_angst: FloatArray, window_angst: float, spacing_angst: float
+    geometry: ViewGeometry,
+    field_yx_angst: FloatArray,
+    window_angst: float,
+    spacing_angst: float,
+    allowed: Callable[[FloatArray], NDArray[np.bool_]] = lambda points: np.ones(len(points), bool),
 ) -> FloatArray:
     """Middles of patches at height 0, shape (p, 3): of four places of the grid the one that holds most.
 
@@ -29,6 +36,8 @@ def patch_grid(
         Size of the images.
     window_angst, spacing_angst
         Full width of the window, and distance of neighbours.
+    allowed
+        Given middles, shape (p, 3), tells which patches may be used.
     """
     reach = float(np.hypot(*field_yx_angst)) / 2
     steps = np.arange(-int(reach / spacing_angst) - 1, int(reach / spacing_angst) + 2) * spacing_angst
@@ -37,7 +46,7 @@ def patch_grid(
         y, x = np.meshgrid(*(steps + 0.5 * spacing_angst * b for b in begin), indexing="ij")
         points = np.column_stack([np.zeros(y.size), y.ravel(), x.ravel()])
         inside = (np.abs(geometry.project(points)) < field_yx_angst / 2 - _MARGIN * window_angst).all(axis=2)
-        kept = points[inside.mean(axis=0) >= _LEAST_SHARE]
+        kept = points[(inside.mean(axis=0) >= _LEAST_SHARE) & allowed(points)]
         if len(kept) > len(best):
             best = kept
     return best

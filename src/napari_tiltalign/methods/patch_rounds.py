@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from napari_tiltalign.errors import MethodFailed
 from napari_tiltalign.geometry import FloatArray, ViewGeometry
+from napari_tiltalign.methods.area import Area
 from napari_tiltalign.methods.base import Progress, silent
 from napari_tiltalign.methods.flat_series import Level
 from napari_tiltalign.methods.patch_coherence import (
@@ -98,12 +99,15 @@ class Scale:
         Of the patches.
     highest
         Highest frequency, cycles per Angstrom in the views.
+    area
+        Where patches may lie, in the view with the lowest tilt.
     """
 
     level: Level
     window_angst: float
     spacing_angst: float
     highest: float
+    area: Area = Area()  # noqa: RUF009 (frozen)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,11 +184,16 @@ def track(
     MethodFailed
         If too few patches are seen, or they do not determine the views.
     """
-    points = patch_grid(state.geometry, field_yx_angst, scale.window_angst, scale.spacing_angst)
+    lowest = int(np.argmin(np.abs(state.priors.tilt_deg.mean)))
+    points = patch_grid(
+        state.geometry, field_yx_angst, scale.window_angst, scale.spacing_angst,
+        lambda grid: scale.area.holds_points(grid, state.geometry, lowest, field_yx_angst),
+    )  # fmt: skip
     if len(points) < LEAST_PATCHES:
+        where, larger = (" and the area", ", or a larger area") if scale.area.polygons_xy_percent else ("", "")
         raise MethodFailed(
-            f"only {len(points)} patches of this size lie within most views, {LEAST_PATCHES} are needed; "
-            "choose smaller patches (--patch-size-nm)"
+            f"only {len(points)} patches of this size lie within most views{where}, {LEAST_PATCHES} are needed; "
+            f"choose smaller patches (--patch-size-nm){larger}"
         )
     shared = redundancy(scale.window_angst, scale.spacing_angst)
     filters = result = None

@@ -17,11 +17,12 @@ import dataclasses
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from napari_tiltalign.errors import BadTiltSeries, MethodFailed
 from napari_tiltalign.geometry import ViewGeometry
 from napari_tiltalign.images.compute import single_threaded_algebra
+from napari_tiltalign.methods.area import Area
 from napari_tiltalign.methods.base import MethodOptions, Progress, silent
 from napari_tiltalign.methods.flat_series import FlatSeries, flat_series, level_of
 from napari_tiltalign.methods.level import level_specimen
@@ -37,6 +38,8 @@ _FINE_BAND, _COARSE_BAND = 0.32, 0.32
 """Highest frequency used, cycles per sample: beyond, interpolation suffers and little is left of the signal."""
 _COARSE_WINDOW = 0.5
 _COARSE_OVERLAP = 0.5
+_LEAST_ALONG = 3.0
+"""So many large patches at least lie along the smaller side of an area."""
 _COARSE_ROUNDS, _FINE_ROUNDS = 6, 5
 _THICKNESS_ROUNDS = 3
 _SAME_THICKNESS = 0.1
@@ -76,6 +79,21 @@ class PatchTracking(MethodOptions):
             "found is told anyway."
         ),
     ] = "off"
+    area: Annotated[
+        str,
+        Field(
+            max_length=20000,
+            description="Use patches within this part of the view with the lowest tilt only, percent of the image: "
+            "x0,y0,x1,y1 is a rectangle (x to the right, y along the rows), x,y x,y x,y ... a polygon, several are "
+            "separated by ;. Empty: all of it.",
+        ),
+    ] = ""
+
+    @field_validator("area")
+    @classmethod
+    def _check_area(cls, text: str) -> str:
+        Area.of_text(text)
+        return text
 
 
 class PatchTrackingMethod:
@@ -159,7 +177,7 @@ def _align(
     progress(0.6, "following patches")
     fine = Scale(
         level_of(flat, fine_pitch), window, options.patch_size_nm * 10.0 * (1 - options.patch_overlap_percent / 100.0),
-        _FINE_BAND / fine_pitch,
+        _FINE_BAND / fine_pitch, Area.of_text(options.area),
     )  # fmt: skip
     tracked = _tracked(
         best, flat, fine, _FINE_ROUNDS, series.name, learn_priors=True,
@@ -232,7 +250,10 @@ def _coarse(flat: FlatSeries, state: PatchState, options: PatchTracking, name: s
     field = float(flat.field_yx_angst.max())
     pitch = max(field / _COARSE_SAMPLES, float(flat.grid.pitch_yx_angst.max()))
     window = _COARSE_WINDOW * float(flat.field_yx_angst.min())
-    scale = Scale(level_of(flat, pitch), window, (1.0 - _COARSE_OVERLAP) * window, _COARSE_BAND / pitch)
+    area = Area.of_text(options.area)
+    # large patches are centred in the area, closer to each other where it is small
+    spacing = min((1.0 - _COARSE_OVERLAP) * window, area.narrowest() * float(flat.field_yx_angst.min()) / _LEAST_ALONG)
+    scale = Scale(level_of(flat, pitch), window, spacing, _COARSE_BAND / pitch, area)
     tracked = _tracked(state, flat, scale, _COARSE_ROUNDS, name)
     for _ in range(_THICKNESS_ROUNDS if options.thickness == "estimate" else 0):
         before = tracked.state.coherence.thickness_angst

@@ -7,6 +7,9 @@
 4. Shift, rotation, tilt and magnification of all views are solved together from the displacements, with priors and with
    what the predictions have in common (`match_solve`); then all is done again, coarse to fine (`match_align`).
 5. The thickness of the slab and the tilt axis are set to where the score of the predictions is best.
+
+A specimen that stands alone in vacuum is no slab: `isolated_views`, `isolated_start`, `isolated_model` and
+`isolated_align` do the same for it with a reconstruction of its sections.
 """
 
 from __future__ import annotations
@@ -21,6 +24,9 @@ from napari_tiltalign.geometry import ViewGeometry
 from napari_tiltalign.images.compute import single_threaded_algebra
 from napari_tiltalign.methods.base import MethodOptions, Progress, silent
 from napari_tiltalign.methods.flat_series import FlatSeries, flat_series
+from napari_tiltalign.methods.isolated_align import MOST_SAMPLES, align_isolated
+from napari_tiltalign.methods.isolated_result import IsolatedRun, isolated_alignment
+from napari_tiltalign.methods.isolated_views import SAMPLES, mass_series, shows_isolated_specimen
 from napari_tiltalign.methods.match_align import FINE_SAMPLES, LEAST_VIEWS, Wanted, align_views
 from napari_tiltalign.methods.match_result import MatchRun, alignment_from
 from napari_tiltalign.model import Alignment, TiltSeries
@@ -29,6 +35,8 @@ _CLIP_SIGMAS = 2.5
 """Gold and dirt stand out more than that, and would decide alone where they lie on the faces of the slab."""
 
 _BYTES_PER_SAMPLE = 60.0
+_BYTES_PER_ENTRY = 24.0
+"""Of the matrices that couple all samples across a specimen in vacuum."""
 _BYTES_PER_RAW_PIXEL = 60.0
 
 
@@ -60,6 +68,13 @@ class ProjectionMatching(MethodOptions):
     refine_tilt_axis: Annotated[
         bool, Field(description="Whether the tilt axis is refined; otherwise its mean stays where it is.")
     ] = True
+    specimen: Annotated[
+        Literal["auto", "slab", "isolated"],
+        Field(
+            description="slab: it fills the field. isolated: it stands alone in vacuum, roughly along the tilt axis, "
+            "like a needle; thickness and tilt offset mean nothing then. auto: looks at some of the images."
+        ),
+    ] = "auto"
 
 
 class ProjectionMatchingMethod:
@@ -68,7 +83,7 @@ class ProjectionMatchingMethod:
     name = "projection-matching"
     title = "Projection matching"
     summary = (
-        "For series without beads, whatever fills the field: whole views are matched with what the others predict."
+        "For series without beads, slabs or a needle in vacuum: whole views are matched with what the others predict."
     )
     Options: type[MethodOptions] = ProjectionMatching
 
@@ -107,14 +122,25 @@ class ProjectionMatchingMethod:
                 series.name, f"{series.included.sum()} images are included; at least {LEAST_VIEWS} are needed"
             )
         with single_threaded_algebra():
-            return _align(series, options, start, progress)
+            try:
+                return _align(series, options, start, progress)
+            except np.linalg.LinAlgError as error:
+                raise MethodFailed(
+                    f"{series.name}: the images do not determine the views ({error}); exclude bad views, or align by "
+                    "gold beads (fiducial)"
+                ) from error
 
     def memory_bytes(self, series: TiltSeries, options: MethodOptions) -> float:
         """Most memory held for a series, bytes: all views at the working scale, and a few raw ones at a time."""
         pixels = float(np.prod(series.image_shape_yx))
         n = float(series.included.sum())
         samples = min(pixels, float(FINE_SAMPLES) ** 2)
-        return n * samples * _BYTES_PER_SAMPLE + 8.0 * n**2 * FINE_SAMPLES**2 / 16.0 + pixels * _BYTES_PER_RAW_PIXEL
+        raw = pixels * _BYTES_PER_RAW_PIXEL
+        as_slab = n * samples * _BYTES_PER_SAMPLE + 8.0 * n**2 * FINE_SAMPLES**2 / 16.0 + raw
+        if not isinstance(options, ProjectionMatching) or options.specimen == "slab":
+            return as_slab
+        alone = _BYTES_PER_ENTRY * min(float(MOST_SAMPLES), n * SAMPLES) ** 2 + raw
+        return max(as_slab, alone)
 
     def cpu_seconds(self, series: TiltSeries, options: MethodOptions) -> float:
         """Time on one core of an ordinary machine, within a factor of about two; see docs/performance.md."""
@@ -122,6 +148,8 @@ class ProjectionMatchingMethod:
 
 
 def _align(series: TiltSeries, options: ProjectionMatching, start: Alignment | None, progress: Progress) -> Alignment:
+    if options.specimen == "isolated" or (options.specimen == "auto" and shows_isolated_specimen(series)):
+        return _align_isolated(series, options, start, progress)
     pitch = max(series.image_shape_yx) * series.pixel_size_angst / FINE_SAMPLES
     flat = flat_series(series, pitch, clip_sigmas=_CLIP_SIGMAS, progress=lambda done, text: progress(0.1 * done, text))
     progress(0.1, "finding first shifts")
@@ -146,12 +174,35 @@ def _align(series: TiltSeries, options: ProjectionMatching, start: Alignment | N
     return result
 
 
+def _align_isolated(
+    series: TiltSeries, options: ProjectionMatching, start: Alignment | None, progress: Progress
+) -> Alignment:
+    masses = mass_series(series, progress=lambda done, text: progress(0.2 * done, text))
+    if masses.usable.sum() < LEAST_VIEWS:
+        raise MethodFailed(
+            f"{series.name}: only {masses.usable.sum()} views show a specimen that stands alone in vacuum, "
+            f"{LEAST_VIEWS} are needed; if it fills the field, say so (--specimen slab)"
+        )
+    first = (
+        ViewGeometry.nominal(masses.nominal_tilt_deg, series.nominal_axis_deg)
+        if start is None
+        else start.take(tuple(series.tilt_ids[i] for i in masses.order)).geometry
+    )
+    progress(0.2, "finding first shifts")
+    state = align_isolated(
+        masses, first, from_start=start is not None, refine_axis=options.refine_tilt_axis, progress=progress
+    )
+    result = isolated_alignment(IsolatedRun(series, options, masses, state))
+    progress(1.0, "done")
+    return result
+
+
 def _first_guess(
     series: TiltSeries, flat: FlatSeries, options: ProjectionMatching, start: Alignment | None
 ) -> ViewGeometry:
     """Geometry to start from, views in order of tilt."""
     if start is not None:
-        return start.geometry.take(flat.order)
+        return start.take(tuple(series.tilt_ids[i] for i in flat.order)).geometry
     offset = options.tilt_angle_offset_deg if options.tilt_angle_offset == "given" else 0.0
     return ViewGeometry.nominal(flat.nominal_tilt_deg + offset, series.nominal_axis_deg)
 
