@@ -76,6 +76,16 @@ def test_same_input_same_result(sample, aligned):
     np.testing.assert_array_equal(again.geometry.shift_yx_angst, aligned.geometry.shift_yx_angst)
 
 
+def test_gold_is_erased_where_there_is_some(aligned):
+    golden = simulate(BARE.replace(n_beads=15, bead_diameter_nm=12, pixel_size_angst=12))
+    erased = PROJECTION_MATCHING(golden.series, ProjectionMatching(gold_diameter_nm=12))
+    assert erased.statistics["gold_per_view"] > 8
+    assert aligned.statistics["gold_per_view"] == 0
+    kept = PROJECTION_MATCHING(golden.series, ProjectionMatching(gold="keep"))
+    assert kept.statistics["gold_per_view"] == 0
+    assert found(erased, golden).rms_px < 0.8 < found(kept, golden).rms_px
+
+
 def test_without_an_offset_the_tilts_stay_and_the_images_see_the_same(sample, aligned):
     left = PROJECTION_MATCHING(sample.series, ProjectionMatching(sample_thickness_nm=60, tilt_angle_offset="off"))
     off = (left.geometry.y_tilt_deg - sample.series.nominal_tilt_deg)[left.included]

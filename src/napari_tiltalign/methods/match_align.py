@@ -123,7 +123,13 @@ class State:
 
 
 def align_views(
-    flat: FlatSeries, start: ViewGeometry, wanted: Wanted, *, from_start: bool, progress: Progress = silent
+    flat: FlatSeries,
+    with_gold: FlatSeries,
+    start: ViewGeometry,
+    wanted: Wanted,
+    *,
+    from_start: bool,
+    progress: Progress = silent,
 ) -> State:
     """Align the views of a series.
 
@@ -131,6 +137,9 @@ def align_views(
     ----------
     flat
         The series.
+    with_gold
+        The same with its gold, which is matched first: nothing else shows the way to about a pixel so well. The series
+        itself if there is none.
     start
         Geometry of its n views in order of tilt to start from.
     wanted
@@ -142,11 +151,11 @@ def align_views(
     """
     state = State(start, flat.usable, float(np.mean(start.y_tilt_deg - flat.nominal_tilt_deg)), wanted.thickness_angst)
     if not from_start:
-        state = first_geometry(flat, state, wanted, progress)
+        state = first_geometry(with_gold, state, wanted, progress)
     if state.used.sum() < LEAST_VIEWS:
         return state
     pitch = float(flat.field_yx_angst.max()) / FINE_SAMPLES
-    coarse = _Rounds(level_of(flat, 2.0 * pitch), flat, wanted, _BAND[0] / (2.0 * pitch))
+    coarse = _Rounds(level_of(with_gold, 2.0 * pitch), with_gold, wanted, _BAND[0] / (2.0 * pitch))
     progress(0.3, "matching projections")
     starts = [state] if from_start else _with_other_offset(state, wanted)
     tried = []
@@ -159,6 +168,9 @@ def align_views(
         state = coarse.axis_found(coarse.axis_found(state, FINE_TURNS_DEG), LAST_TURNS_DEG)
     progress(0.5, "matching projections")
     state = coarse.without_strangers(coarse.repeated(state, 4))
+    if with_gold is not flat:
+        bare = _Rounds(level_of(flat, 2.0 * pitch), flat, wanted, _BAND[0] / (2.0 * pitch))
+        state = bare.anew(state.replace(used=state.used & flat.usable))
     fine = _Rounds(level_of(flat, pitch), flat, wanted, _BAND[1] / pitch)
     for round_ in range(5):
         progress(0.6 + 0.08 * round_, "matching projections, fine")
@@ -223,6 +235,14 @@ class _Rounds:
             state = self.once(state, reach_angst=_REACH * field / 2.0**round_ if reach and round_ < 2 else 0.0)
             if state.moved < _SETTLED * field / FINE_SAMPLES:
                 break
+        return state
+
+    def anew(self, state: State) -> State:
+        """Settle from a state that was found with gold in the images, which also misleads about the thickness."""
+        state = self.repeated(state, 3)
+        if self.wanted.find_thickness:
+            state = self.repeated(self.thickness_found(state, THICKNESS_FACTORS), 3)
+            state = self.thickness_found(state, FINE_THICKNESS_FACTORS)
         return state
 
     def begun(self, state: State, *, reach: bool) -> tuple[State, float]:
