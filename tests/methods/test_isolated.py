@@ -148,3 +148,12 @@ def test_nothing_but_vacuum_is_refused():
     )
     with pytest.raises(MethodFailed, match="stands alone in vacuum"):
         PROJECTION_MATCHING(TiltSeries("TS", tilts, 20.0, (96, 96)), ProjectionMatching(specimen="isolated"))
+
+
+@pytest.mark.parametrize("specimen", ["auto", "isolated", "slab"])
+@pytest.mark.parametrize("constant", [0.0, 7.0])
+def test_constant_images_are_a_reasoned_failure(specimen, constant):
+    image = np.full((96, 96), constant, np.float32)
+    tilts = tuple(Tilt(f"v{k}", ArrayImage(image), 10.0 * k, 0.0) for k in range(6))
+    with pytest.raises(MethodFailed, match="TS: only 0 views"):
+        PROJECTION_MATCHING(TiltSeries("TS", tilts, 20.0, (96, 96)), ProjectionMatching(specimen=specimen))

@@ -169,6 +169,8 @@ def working_image(image: Image) -> Image:
 def split(image: Image, axis_deg: float) -> _Split:
     """Split a working image into vacuum and specimen by the threshold that parts it best (Otsu 1979)."""
     smooth = ndimage.gaussian_filter(image, 1.0)
+    if np.ptp(smooth) <= 1e-6 * (1.0 + abs(float(smooth.mean()))):
+        return _Split(float(smooth.mean()), 0.0, 0.0, 0.0, 0.0, 0.0)
     upright = ndimage.rotate(smooth, -axis_deg, reshape=False, order=1, mode="nearest")
     bright = upright > _otsu(upright)
     flanks = np.concatenate([bright[:, :2].ravel(), bright[:, -2:].ravel()])
