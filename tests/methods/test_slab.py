@@ -97,6 +97,14 @@ def test_error_bars_cover_the_errors(bare, aligned_bare):
     assert 0.25 < np.sqrt(np.square(pull).mean()) < 2.5
 
 
+def test_the_expected_error_is_about_the_error(bare, aligned_bare):
+    expected = aligned_bare.uncertainty.expected_error
+    middle, corner = expected.rms_angst[2, 2], expected.rms_angst[0, 0]
+    assert middle < corner  # turns and sizes of views show most at the edge
+    assert 0.4 < error_px(aligned_bare, bare) * BARE.pixel_size_angst / expected.overall_angst < 2.5
+    assert 0.02 < aligned_bare.uncertainty.axis_deg < 1.0
+
+
 def test_views_that_show_nothing_common_are_refused():
     rng = np.random.default_rng(0)
     tilts = tuple(

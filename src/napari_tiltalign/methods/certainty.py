@@ -114,17 +114,22 @@ class Certainty:
         predicted, by_view, by_point = linearise(self.views, points_zyx, self.x_tilt_deg)
         inside = (np.abs(predicted) <= field_yx_angst / 2.0).all(axis=2)
         lever = by_view.transpose(0, 2, 3, 1).reshape(n, 2 * p, N_VIEW_PARAMETERS)
-        half = _square_root(self.covariance).reshape(n, N_VIEW_PARAMETERS, -1)
-        moved = (lever @ half).reshape(n, p, 2, -1)[inside]
         displacements = np.broadcast_to(np.eye(3), (p, 3, 3))
         motions = np.concatenate([displacements, _turns(points_zyx), points_zyx[:, :, None]], axis=2)
-        free = np.einsum("nax,pxg->npag", by_point, motions)[inside]
-        basis = np.linalg.qr(free.reshape(-1, motions.shape[2])).Q
-        flat = moved.reshape(len(basis), -1)
-        left = flat - basis @ (basis.T @ flat)
-        variance = np.full((n, p), np.nan)
-        variance[inside] = np.einsum("kr,kr->k", left, left).reshape(-1, 2).sum(axis=1)
-        return variance
+        free = (by_point[:, None] @ motions).reshape(n, 2 * p, -1)
+        rows = np.repeat(inside, 2, axis=1)
+        basis = np.zeros(free.shape)
+        basis[rows] = np.linalg.qr(free[rows]).Q
+        # the diagonal of P L C L' P with P = I - B B', as in `relative_sd`; L has a block of rows for every view
+        spread = lever.transpose(0, 2, 1) @ basis
+        pulled = (self.covariance @ spread.reshape(-1, basis.shape[2])).reshape(spread.shape)
+        blocks = self.covariance.reshape(n, N_VIEW_PARAMETERS, n, N_VIEW_PARAMETERS)[np.arange(n), :, np.arange(n)]
+        within = (spread.transpose(0, 2, 1) @ pulled).sum(axis=0)
+        by_row = ((lever @ blocks) * lever).sum(axis=2) + ((basis @ within - 2.0 * (lever @ pulled)) * basis).sum(
+            axis=2
+        )
+        variance = by_row.reshape(n, p, 2).sum(axis=2)
+        return np.where(inside, np.maximum(variance, 0.0), np.nan)
 
 
 def common_motion_basis(matrices: FloatArray) -> FloatArray:
@@ -159,10 +164,3 @@ def relative_sd(covariance: FloatArray, matrices: FloatArray) -> FloatArray:
 def _turns(points_zyx: FloatArray) -> FloatArray:
     """Displacements (p, 3, 3) by small turns about z, y and x."""
     return np.stack([np.cross(axis, points_zyx) for axis in np.eye(3)], axis=2)
-
-
-def _square_root(covariance: FloatArray) -> FloatArray:
-    """A matrix R with R R' = covariance, which may be singular."""
-    values, vectors = np.linalg.eigh(covariance)
-    root: FloatArray = vectors * np.sqrt(np.maximum(values, 0.0))
-    return root

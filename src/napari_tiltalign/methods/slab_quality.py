@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from napari_tiltalign.geometry import FloatArray
-from napari_tiltalign.methods.projection import LOG_MAGNIFICATION, N_VIEW_PARAMETERS, SHIFT_Y, TILT, view_matrices
 from napari_tiltalign.methods.slab_fit import SlabFit
 from napari_tiltalign.methods.slab_model import residuals
 
@@ -24,42 +23,25 @@ def prediction(fit: SlabFit) -> FloatArray:
     return correlation
 
 
-def view_sd(fit: SlabFit) -> FloatArray:
-    """Standard deviations of the view parameters, shape (n, 5): degrees, log magnification, Angstrom.
+def view_covariance(fit: SlabFit) -> FloatArray:
+    """Covariance of the view parameters, shape (5 n, 5 n): degrees, log magnification, Angstrom.
 
     What one tile says is not independent over views: its content is no uniform density, and its middle wanders through
     the depth of the slab with the tilt. So how far tiles disagree decides: a tile moves the solution by
-    ``H^-1 times its score`` (infinitesimal jackknife, Jaeckel 1972), and the squares of that add up. Where priors
-    decide more than tiles the posterior's own variance is larger, and holds.
-
-    What the specimen as a whole may do is not counted: displacements, a turn about the tilt axis, a change of size.
+    ``H^-1 times its score`` (infinitesimal jackknife, Jaeckel 1972), and the products of that add up. Where priors
+    decide more than tiles the posterior's own variance is larger, and holds: with ``H^-1 = L L'`` and the eigenvalues
+    and vectors of the disagreement seen in its units, ``L^-1 S L'^-1 = U D U'``, it is ``L U max(D, 1) U' L'``.
     """
-    n = len(fit.pose.views)
-    size = n * N_VIEW_PARAMETERS
+    size = fit.pose.views.size
     covariance = fit.covariance()
     moves = fit.scores @ covariance[:size, :size] + fit.height_scores[:, None] * covariance[size:, :size]
-    used = np.abs(fit.scores).sum(axis=1) > 0
-    moves = moves[used] - moves[used].mean(axis=0)
-    relative = _without_common_motion(fit, n)
-    count = max(int(used.sum()), 2)
-    disagreement = np.square(moves @ relative.T).sum(axis=0) * count / (count - 1)
-    posterior = np.einsum("ij,jk,ik->i", relative, covariance[:size, :size], relative, optimize=True)
-    sd: FloatArray = np.sqrt(np.maximum(np.maximum(disagreement, posterior), 0.0)).reshape(n, N_VIEW_PARAMETERS)
-    return sd
-
-
-def _without_common_motion(fit: SlabFit, n: int) -> FloatArray:
-    """Projector (5 n, 5 n) that takes common motions of the specimen out of changes of view parameters."""
-    matrices = view_matrices(fit.pose.views, fit.pose.x_tilts_deg)
-    common = []
-    for axis in range(3):
-        displaced = np.zeros((n, N_VIEW_PARAMETERS))
-        displaced[:, SHIFT_Y:] = matrices[:, :, axis]
-        common.append(displaced.ravel())
-    for kind in (TILT, LOG_MAGNIFICATION):
-        turned = np.zeros((n, N_VIEW_PARAMETERS))
-        turned[:, kind] = 1.0
-        common.append(turned.ravel())
-    basis = np.linalg.qr(np.array(common).T).Q
-    projector: FloatArray = np.eye(n * N_VIEW_PARAMETERS) - basis @ basis.T
-    return projector
+    moves = moves[np.abs(fit.scores).sum(axis=1) > 0]
+    moves = moves - moves.mean(axis=0)
+    own = covariance[:size, :size]
+    unit = np.sqrt(np.diag(own))
+    lower = np.linalg.cholesky(own / np.outer(unit, unit)) * unit[:, None]
+    seen = np.linalg.solve(lower, moves.T)
+    values, vectors = np.linalg.eigh(seen @ seen.T * len(moves) / max(len(moves) - 1, 1))
+    root = lower @ vectors * np.sqrt(np.maximum(values, 1.0))
+    larger: FloatArray = root @ root.T
+    return larger

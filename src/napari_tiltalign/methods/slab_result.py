@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,21 +13,20 @@ from numpy.typing import NDArray
 
 from napari_tiltalign.geometry import FloatArray, ViewGeometry, wrap_deg
 from napari_tiltalign.methods.base import MethodOptions
+from napari_tiltalign.methods.certainty import Certainty
 from napari_tiltalign.methods.flat_series import FlatSeries
 from napari_tiltalign.methods.learned_model import DETAILS_KEY, LearnedModel
 from napari_tiltalign.methods.priors import default_priors
 from napari_tiltalign.methods.projection import (
     LOG_MAGNIFICATION,
     N_VIEW_PARAMETERS,
-    ROTATION,
-    SHIFT_Y,
     TILT,
     geometry_from_views,
 )
 from napari_tiltalign.methods.resolve import track_statistics
 from napari_tiltalign.methods.slab_fit import SlabFit
 from napari_tiltalign.methods.slab_pose import HEIGHT_SD_ANGST
-from napari_tiltalign.methods.slab_quality import prediction, view_sd
+from napari_tiltalign.methods.slab_quality import prediction, view_covariance
 from napari_tiltalign.methods.slab_start import Candidate
 from napari_tiltalign.methods.slab_tracks import tile_tracks
 from napari_tiltalign.model import Alignment, Flag, Provenance, TiltSeries, Tracks
@@ -127,14 +127,10 @@ def _in_series(run: SlabRun, views: FloatArray) -> ViewGeometry:
 
 
 def _uncertainty(run: SlabRun) -> Uncertainty:
-    sd = np.full((len(run.series.tilts), N_VIEW_PARAMETERS), np.nan)
-    sd[run.fitted] = view_sd(run.fit)
-    return Uncertainty(
-        y_tilt_deg=sd[:, TILT],
-        z_rot_deg=sd[:, ROTATION],
-        shift_yx_angst=sd[:, SHIFT_Y:],
-        magnification=sd[:, LOG_MAGNIFICATION],
-    )
+    pose = run.fit.pose
+    sure = Certainty(view_covariance(run.fit), pose.views, pose.x_tilts_deg, run.fitted)
+    error = sure.expected_error(run.flat.field_yx_angst, run.fit.model.thickness_angst)
+    return dataclasses.replace(sure.uncertainty(len(run.series.tilts)), expected_error=error)
 
 
 def without_magnification(fit: SlabFit, views: FloatArray) -> FloatArray:
