@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from skimage.filters import threshold_otsu
 
 from napari_tiltalign.errors import BadTiltSeries, MethodFailed, TiltAlignError
 from napari_tiltalign.geometry import FloatArray, ViewGeometry
@@ -172,7 +173,7 @@ def split(image: Image, axis_deg: float) -> _Split:
     if np.ptp(smooth) <= 1e-6 * (1.0 + abs(float(smooth.mean()))):
         return _Split(float(smooth.mean()), 0.0, 0.0, 0.0, 0.0, 0.0)
     upright = ndimage.rotate(smooth, -axis_deg, reshape=False, order=1, mode="nearest")
-    bright = upright > _otsu(upright)
+    bright = upright > threshold_otsu(upright)  # type: ignore[no-untyped-call]
     flanks = np.concatenate([bright[:, :2].ravel(), bright[:, -2:].ravel()])
     specimen = bright if flanks.mean() < 0.5 else ~bright
     vacuum = ~ndimage.binary_dilation(specimen, iterations=2)
@@ -188,17 +189,6 @@ def split(image: Image, axis_deg: float) -> _Split:
         float(np.mean([_alone(row) for row in specimen[shown]])) if shown.any() else 0.0,
         float(shown.mean()), float(np.median(width[shown])) / specimen.shape[1] if shown.any() else 0.0,
     )  # fmt: skip
-
-
-def _otsu(image: Image) -> float:
-    counts, edges = np.histogram(image, 256)
-    middles = 0.5 * (edges[1:] + edges[:-1])
-    below = np.cumsum(counts)
-    sums = np.cumsum(counts * middles)
-    above = below[-1] - below
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
-    return float(edges[1 + int(np.nanargmax(between[:-1]))])
 
 
 def _alone(row: NDArray[np.bool_]) -> bool:
