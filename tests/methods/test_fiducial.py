@@ -38,12 +38,16 @@ def flag(alignment: Alignment, name: str):
 
 def assert_identical(one: Alignment, other: Alignment) -> None:
     """Equal to the last bit, in everything that is computed."""
-    for part in ("geometry", "unit_magnification_geometry", "uncertainty", "tracks"):
-        a, b = getattr(one, part), getattr(other, part)
+
+    def compare(a: object, b: object, where: str) -> None:
+        if not dataclasses.is_dataclass(a):
+            np.testing.assert_array_equal(a, b, err_msg=where)
+            return
         for field in dataclasses.fields(a):
-            np.testing.assert_array_equal(
-                getattr(a, field.name), getattr(b, field.name), err_msg=f"{part}.{field.name}"
-            )
+            compare(getattr(a, field.name), getattr(b, field.name), f"{where}.{field.name}")
+
+    for part in ("geometry", "unit_magnification_geometry", "uncertainty", "tracks"):
+        compare(getattr(one, part), getattr(other, part), part)
     assert (one.reasons, one.flags, dict(one.statistics)) == (other.reasons, other.flags, dict(other.statistics))
     assert one.details == other.details
 
