@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import cache
-from typing import Literal, TypeVar
+from queue import SimpleQueue
+from typing import Generic, Literal, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
@@ -142,14 +144,54 @@ def map_views(
     """
     todo = list(items)
     count = max(1, min(workers or min(available_cpus(), 8), len(todo)))
-    results: list[Result] = []
+    work = _Work(function, todo, tell=on_done is not _nothing)
     with single_threaded_algebra(), ThreadPoolExecutor(count) as pool:
-        running = [pool.submit(function, item) for item in todo]
         try:
-            for future in running:
-                results.append(future.result())
-                on_done(len(results))
+            if on_done is _nothing:
+                running = [pool.submit(work.some) for _ in range(count - 1)]
+                work.some()  # the caller has nothing else to do
+                for one in running:
+                    one.result()
+            else:
+                for _ in range(count):
+                    pool.submit(work.some)
+                for n in range(1, len(todo) + 1):
+                    if not work.told.get():
+                        break
+                    on_done(n)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            work.waiting.clear()
             raise
-    return results
+    return work.results()
+
+
+class _Work(Generic[Item, Result]):
+    """Items that several threads take one after the other; handing them out one by one would cost more than some do."""
+
+    def __init__(self, function: Callable[[Item], Result], items: list[Item], *, tell: bool) -> None:
+        self.function, self.items, self.tell = function, items, tell
+        self.waiting = deque(range(len(items)))
+        self.done: dict[int, Result] = {}
+        self.failed: dict[int, BaseException] = {}
+        self.told: SimpleQueue[bool] = SimpleQueue()
+
+    def some(self) -> None:
+        """Do what is waiting until nothing is; after a failure no more is begun."""
+        while True:
+            try:
+                index = self.waiting.popleft()
+            except IndexError:
+                return
+            try:
+                self.done[index] = self.function(self.items[index])
+            except BaseException as error:
+                self.failed[index] = error
+                self.waiting.clear()
+            if self.tell:
+                self.told.put(index not in self.failed)
+
+    def results(self) -> list[Result]:
+        """Results in order; the failure of the first item that failed is raised."""
+        if self.failed:
+            raise self.failed[min(self.failed)]
+        return [self.done[index] for index in range(len(self.items))]

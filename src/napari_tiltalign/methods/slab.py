@@ -191,7 +191,7 @@ def _align(series: TiltSeries, options: Slab, start: Alignment | None, progress:
     tied = np.flatnonzero(usable)[found.tied]
     _check_tied(series, len(tied))
     part = usable_part(flat, np.isin(np.arange(len(flat)), tied))
-    candidates = _tried(part, passes[0], [(pose, guess) for pose in poses], progress)
+    candidates = _tried(part, passes[0], poses, guess, progress)
     best = max(candidates, key=lambda one: one.likelihood)
     fit = _refined(part, passes, best.fit, progress)
     progress(0.97, "judging the result")
@@ -216,25 +216,32 @@ def _check_tied(series: TiltSeries, count: int) -> None:
 
 
 def _tried(
-    part: FlatSeries, scale: TileScale, starts: list[tuple[SlabPose, float]], progress: Progress
+    part: FlatSeries, scale: TileScale, poses: list[SlabPose], guess_angst: float, progress: Progress
 ) -> list[Candidate]:
+    """Try all poses with one thickness, then the most likely of them with the others."""
     level = level_of(part, scale.pitch_angst)
-    todo = [
-        (pose, guess * factor)
-        for k, (pose, guess) in enumerate(starts)
-        for factor in (THICKNESS_FACTORS if k == 0 else THICKNESS_FACTORS[1:])
+    seen = [
+        pose
+        for pose in poses
+        if len(tile_centres(pose.views, pose.x_tilt_deg, part.field_yx_angst, scale.size_angst)) >= LEAST_TILES
     ]
-    done = []
-    for k, (pose, thickness) in enumerate(todo):
-        progress(0.3 + 0.3 * k / len(todo), "trying thicknesses and tilt offsets")
-        tiles = tile_centres(pose.views, pose.x_tilt_deg, part.field_yx_angst, scale.size_angst)
-        if len(tiles) >= LEAST_TILES:
-            done.append(try_candidate(level, scale, pose, thickness))
-    if not done:
+    if not seen:
         raise MethodFailed(
             "the views overlap so little that no place in the specimen is seen in most of them; exclude the views that "
             "are far off"
         )
+    done: list[Candidate] = []
+    count = len(seen) + len(THICKNESS_FACTORS) - 1
+
+    def attempt(pose: SlabPose, factor: float) -> Candidate:
+        progress(0.3 + 0.3 * len(done) / count, "trying thicknesses and tilt offsets")
+        done.append(try_candidate(level, scale, pose, guess_angst * factor))
+        return done[-1]
+
+    first, *others = THICKNESS_FACTORS
+    likelihood = [attempt(pose, first).likelihood for pose in seen]
+    for factor in others:
+        attempt(seen[int(np.argmax(likelihood))], factor)
     return done
 
 

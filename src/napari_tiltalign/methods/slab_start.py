@@ -39,8 +39,8 @@ SMALL_OFFSET_DEG = 3.0
 """With a smaller offset the reported tilts are no candidate of their own."""
 SMALL_TURN_DEG = 2.0
 """Where the axis found is closer to the reported one, that is no candidate of its own."""
-THICKNESS_FACTORS = (1 / 3, 2 / 3, 4 / 3)
-"""Thicknesses to start from, parts of the guess."""
+THICKNESS_FACTORS = (2 / 3, 1 / 3, 4 / 3)
+"""Thicknesses to start from, parts of the guess; the first decides between poses."""
 
 ROTATION_PRIOR_DEG = (0.03, 0.2, 5.0)
 SCALE_PRIOR = (1e-4, 8e-4, 5.0)
