@@ -222,7 +222,7 @@ def equally_strong(
     frequency
         Shape (k,).
     """
-    power = np.square(np.abs(values)).sum(axis=1, dtype=np.float64) / np.maximum(shown.sum(axis=0), 1)
+    power = (values.real**2 + values.imag**2).sum(axis=1, dtype=np.float64) / np.maximum(shown.sum(axis=0), 1)
     ring = np.minimum((frequency / frequency.max() * _RINGS).astype(int), _RINGS - 1)
     gain = np.ones(power.shape, np.float32)
     for k in np.unique(ring):
