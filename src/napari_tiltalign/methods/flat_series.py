@@ -8,15 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_tiltalign.errors import BadTiltSeries, MethodFailed, TiltAlignError
+from napari_tiltalign.errors import MethodFailed, TiltAlignError
 from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.images.compute import map_views
-from napari_tiltalign.images.finite import finite_pixels
 from napari_tiltalign.images.flat import FlatImage, Grid, flatten, spline_coefficients
 from napari_tiltalign.images.prepare import Image
 from napari_tiltalign.images.tiles import sample_tiles
 from napari_tiltalign.methods.base import Progress, silent
-from napari_tiltalign.methods.bead_search import LEAST_READABLE
+from napari_tiltalign.methods.read_views import read_views
 from napari_tiltalign.model import TiltSeries
 
 _LEAST_CLEAR = 0.6
@@ -166,26 +165,12 @@ def flat_series(
         If fewer than three views are fit for use.
     """
     grid = Grid.of(series.image_shape_yx, series.pixel_size_angst, pitch_angst)
-    order = series.tilt_order()
-    included = [int(i) for i in order if series.tilts[int(i)].included]
-    filled: dict[str, int] = {}
 
-    def one(index: int) -> FlatImage | TiltAlignError:
-        try:
-            image, before = series.tilts[index].image.load()
-            image, more = finite_pixels(image)
-        except TiltAlignError as error:
-            return error
-        if before + more:
-            filled[series.tilts[index].tilt_id] = before + more
+    def flat(index: int, image: Image) -> FlatImage:
         return flatten(image if retouch is None else retouch(index, image), grid, clip_sigmas=clip_sigmas)
 
-    made = map_views(one, included, on_done=lambda n: progress(n / len(included), "reading images"))
-    found = dict(zip(included, made, strict=True))
-    results = [found.get(int(i)) for i in order]
-    errors = [r for r in results if isinstance(r, TiltAlignError)]
-    if len(errors) > (1.0 - LEAST_READABLE) * len(included):
-        raise BadTiltSeries(series.name, f"{len(errors)} of {len(included)} images cannot be read; first: {errors[0]}")
+    found = read_views(series, flat, progress=progress)
+    results = found.made
     images = [r if isinstance(r, FlatImage) else None for r in results]
     bad = {k: "unreadable" for k, r in enumerate(results) if isinstance(r, TiltAlignError)} | _bad_views(images)
     images = [None if k in bad else image for k, image in enumerate(images)]
@@ -193,7 +178,7 @@ def flat_series(
         raise MethodFailed(f"{series.name}: only {usable} views are neither dark, blocked nor unreadable; 3 are needed")
     field = np.array(series.image_shape_yx) * series.pixel_size_angst
     return FlatSeries(
-        order, series.nominal_tilt_deg[order], tuple(images), grid, field, bad, dict(sorted(filled.items()))
+        found.order, series.nominal_tilt_deg[found.order], tuple(images), grid, field, bad, found.filled_pixels
     )
 
 

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
-from napari_tiltalign.errors import BadTiltSeries, MethodFailed, TiltAlignError
+from napari_tiltalign.errors import MethodFailed, TiltAlignError
 from napari_tiltalign.geometry import FloatArray, ViewGeometry
 from napari_tiltalign.images.compute import map_views
 from napari_tiltalign.images.finite import finite_pixels
 from napari_tiltalign.images.prepare import Image, Mask, bin_image, remove_hot_pixels
 from napari_tiltalign.methods.base import Progress, silent
-from napari_tiltalign.methods.bead_search import LEAST_READABLE
+from napari_tiltalign.methods.read_views import read_views
 from napari_tiltalign.model import TiltSeries
 
 SAMPLES = 128
@@ -215,37 +215,23 @@ def mass_series(series: TiltSeries, *, progress: Progress = silent) -> MassSerie
     MethodFailed
         If fewer than three views show the specimen alone.
     """
-    order = series.tilt_order()
-    included = [int(i) for i in order if series.tilts[int(i)].included]
-    filled: dict[str, int] = {}
 
-    def one(index: int) -> tuple[Image, _Split] | TiltAlignError:
-        try:
-            image, before = series.tilts[index].image.load()
-            image, more = finite_pixels(image)
-        except TiltAlignError as error:
-            return error
-        if before + more:
-            filled[series.tilts[index].tilt_id] = before + more
+    def parted(index: int, image: Image) -> tuple[Image, _Split]:
         working = working_image(image)
         return working, split(working, series.tilts[index].nominal_axis_deg)
 
-    made = map_views(one, included, on_done=lambda n: progress(n / len(included), "reading images"))
-    found = dict(zip(included, made, strict=True))
-    errors = [r for r in made if isinstance(r, TiltAlignError)]
-    if len(errors) > (1.0 - LEAST_READABLE) * len(included):
-        raise BadTiltSeries(series.name, f"{len(errors)} of {len(included)} images cannot be read; first: {errors[0]}")
+    found = read_views(series, parted, progress=progress)
+    order = found.order
     images: list[Image | None] = []
     noise, bad = np.zeros(len(order)), {}
-    for view, index in enumerate(order.tolist()):
-        result = found.get(index)
+    for view, result in enumerate(found.made):
         images.append(None)
         if isinstance(result, TiltAlignError):
             bad[view] = "unreadable"
         elif result is not None:
-            working, parted = result
-            if parted.isolated:
-                images[view] = (working - np.float32(parted.vacuum)) * np.float32(np.sign(parted.contrast))
+            working, parts = result
+            if parts.isolated:
+                images[view] = (working - np.float32(parts.vacuum)) * np.float32(np.sign(parts.contrast))
             else:
                 bad[view] = "not_aligned"
     _drop_strange_masses(images, bad)
@@ -263,7 +249,7 @@ def mass_series(series: TiltSeries, *, progress: Progress = silent) -> MassSerie
     centre = (np.array(series.image_shape_yx) // 2 + 0.5) / binning - 0.5
     return MassSeries(
         order, series.nominal_tilt_deg[order], tuple(images), noise, series.pixel_size_angst * binning, centre,
-        np.array(series.image_shape_yx) * series.pixel_size_angst, bad, dict(sorted(filled.items())),
+        np.array(series.image_shape_yx) * series.pixel_size_angst, bad, found.filled_pixels,
     )  # fmt: skip
 
 
