@@ -8,9 +8,10 @@ import weakref
 
 import pytest
 from npe2 import PluginManifest
+from qtpy.compat import isalive
 
 from napari_tiltalign.ui.attach import layers_of
-from napari_tiltalign.ui.commands import AddAlignment
+from napari_tiltalign.ui.commands import AddAlignment, ExcludeViews
 
 pytestmark = pytest.mark.gui
 
@@ -45,3 +46,22 @@ def test_closing_a_viewer_ends_everything(name, make_napari_viewer, dataset, tru
         return all(item() is None for item in watched)
 
     qtbot.waitUntil(all_gone, timeout=10_000)
+
+
+@pytest.mark.parametrize("name", widget_names())
+def test_a_deleted_widget_hears_nothing_of_the_session_any_more(name, make_napari_viewer, dataset, truth, qtbot):
+    viewer = make_napari_viewer()
+    session = layers_of(viewer).session
+    _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name)  # the Python object stays, as in a cycle of garbage
+    session.open(dataset)
+    session.do(AddAlignment("exact", truth))
+    native = getattr(widget, "native", widget)
+    native.setParent(None)
+    native.deleteLater()
+    qtbot.waitUntil(lambda: not isalive(native), timeout=10_000)
+    session.select_view(truth.tilt_ids[0])
+    session.select_bead(int(truth.tracks.track_ids[0]))
+    session.do(ExcludeViews((truth.tilt_ids[1],), "test"))
+    session.show_aligned(False)
+    session.close()
+    qtbot.wait(300)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from weakref import ref
 
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QLabel
@@ -11,6 +10,7 @@ from qtpy.QtWidgets import QLabel
 from napari_tiltalign.model import Alignment
 from napari_tiltalign.ui.bead_summary import Effect, bead_effect
 from napari_tiltalign.ui.bead_table import gaps, used_beads
+from napari_tiltalign.ui.hearing import hear
 from napari_tiltalign.ui.session import Session
 from napari_tiltalign.ui.tasks import in_thread
 from napari_tiltalign.ui.wrapped import let_wrap
@@ -39,9 +39,9 @@ class BeadInfo(QLabel):
         self._timer.timeout.connect(self._ask_for_effect)
         let_wrap(self)
         self.setMinimumHeight(3 * self.fontMetrics().lineSpacing() + 4)
-        session.bead_changed.connect(self._on_bead)
-        session.alignment_changed.connect(self._on_bead)
-        session.view_changed.connect(self._write)
+        hear(session.bead_changed, self._on_bead)
+        hear(session.alignment_changed, self._on_bead)
+        hear(session.view_changed, self._write)
         self._on_bead()
 
     def _on_bead(self) -> None:
@@ -64,17 +64,12 @@ class BeadInfo(QLabel):
         if candidate is None or not candidate.solved or candidate.alignment.tracks is None or bead is None:
             return
         asked = self._asked = (candidate.alignment, bead)
-        watched = ref(self)
+        # a method of this widget, not a function of its own: Qt disconnects it when the widget is deleted
+        in_thread(lambda: (asked, bead_effect(*asked)), self.take_effect, _raise)
 
-        def take(effect: Effect | None) -> None:
-            alive = watched()
-            if alive is not None:
-                alive.take_effect(asked, effect)
-
-        in_thread(lambda: bead_effect(*asked), take, _raise)
-
-    def take_effect(self, asked: tuple[Alignment, int], effect: Effect | None) -> None:
-        """Show an effect, unless another bead was selected meanwhile."""
+    def take_effect(self, answer: tuple[tuple[Alignment, int], Effect | None]) -> None:
+        """Show what was asked and its effect, unless another bead was selected meanwhile."""
+        asked, effect = answer
         if self._asked is asked:
             self._effect_text = effect_line(asked[0], effect)
             self._write()

@@ -10,6 +10,7 @@ from qtpy.QtGui import QBrush, QColor
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QMenu, QTreeWidget, QTreeWidgetItem
 
 from napari_tiltalign.ui.bead_summary import bead_summary
+from napari_tiltalign.ui.hearing import hear
 from napari_tiltalign.ui.overlays import residual_colours
 from napari_tiltalign.ui.session import Session
 
@@ -61,9 +62,9 @@ class BeadList(QTreeWidget):
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         self.itemSelectionChanged.connect(self._on_selection)
         self.customContextMenuRequested.connect(self._show_menu)
-        session.series_changed.connect(self.refresh)
-        session.alignment_changed.connect(self._refresh_solved)
-        session.bead_changed.connect(self._show_selected)
+        hear(session.series_changed, self.refresh)
+        hear(session.alignment_changed, self._refresh_solved)
+        hear(session.bead_changed, self._show_selected)
         self.refresh()
 
     def _explain_headers(self) -> None:

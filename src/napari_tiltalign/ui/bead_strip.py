@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QScrollArea, QSizePolicy, QToolTip, QWidget
 
 from napari_tiltalign.ui.attach import layers_of
 from napari_tiltalign.ui.bead_table import bead_diameter_px
+from napari_tiltalign.ui.hearing import hear
 from napari_tiltalign.ui.layer_data import display_binning
 from napari_tiltalign.ui.overlays import residual_colours
 from napari_tiltalign.ui.patch_reader import Patch, PatchReader
@@ -65,8 +66,8 @@ class BeadStrip(QWidget):
         self._timer.timeout.connect(self._take)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
         for signal in (self._session.series_changed, self._session.bead_changed, self._session.alignment_changed):
-            signal.connect(self.refresh)
-        self._session.view_changed.connect(self._show_view)
+            hear(signal, self.refresh)
+        hear(self._session.view_changed, self._show_view)
         self.refresh()
 
     # --- content

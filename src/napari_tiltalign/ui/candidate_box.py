@@ -25,6 +25,7 @@ from napari_tiltalign.model import Alignment, TiltSeries
 from napari_tiltalign.ui.candidate_table import COLUMNS, candidate_rows
 from napari_tiltalign.ui.commands import UseAlignment
 from napari_tiltalign.ui.comparison import REPROJECTION, Comparison, How
+from napari_tiltalign.ui.hearing import hear
 from napari_tiltalign.ui.session import Session
 from napari_tiltalign.ui.tasks import Running, Task
 
@@ -57,11 +58,11 @@ class CandidateBox(QWidget):
         self._session = session
         self._running = Running()
         self._build()
-        session.candidates_changed.connect(self.refill)
-        session.series_changed.connect(self.refill)
-        session.alignment_changed.connect(self.update_rows)
-        session.judged.changed.connect(self.update_rows)
-        session.comparison_changed.connect(self._show_comparison)
+        hear(session.candidates_changed, self.refill)
+        hear(session.series_changed, self.refill)
+        hear(session.alignment_changed, self.update_rows)
+        hear(session.judged.changed, self.update_rows)
+        hear(session.comparison_changed, self._show_comparison)
         self.list.currentItemChanged.connect(self._update_buttons)
         self.list.itemDoubleClicked.connect(self._use)
         self.list.itemChanged.connect(self._on_tick)

@@ -21,6 +21,7 @@ from napari_tiltalign.quality.axis_check import AXIS_OFF_DEG, AxisCheck
 from napari_tiltalign.quality.checking import Finding, SeriesCheck, check_series
 from napari_tiltalign.ui.attach import session_of
 from napari_tiltalign.ui.closing import guard_when_shown
+from napari_tiltalign.ui.hearing import hear
 from napari_tiltalign.ui.tasks import Running, Task
 from napari_tiltalign.ui.wrapped import let_rows_wrap, let_wrap
 
@@ -47,8 +48,8 @@ class CheckWidget(QWidget):
         self._build()
         self.again_button.clicked.connect(self._check_again)
         self.list.currentItemChanged.connect(self._go_to)
-        self._session.dataset_changed.connect(self._forget)
-        self._session.series_changed.connect(self._show)
+        hear(self._session.dataset_changed, self._forget)
+        hear(self._session.series_changed, self._show)
         self._running.stop_with(self)
         self._show()
 

@@ -18,6 +18,7 @@ from napari_tiltalign.ui.bead_list import BeadList
 from napari_tiltalign.ui.bead_strip import BeadStrip
 from napari_tiltalign.ui.centring import recentre
 from napari_tiltalign.ui.closing import guard_when_shown
+from napari_tiltalign.ui.hearing import hear
 from napari_tiltalign.ui.keys import IMAGE_KEYS, attempt, key_of
 
 _NAVIGATION: tuple[tuple[str, Callable[[Any], None]], ...] = (
@@ -65,9 +66,9 @@ class CurateWidget(QWidget):
                                              "centred when you let go. Delete removes it from this view")  # fmt: skip
         self._build()
         self.list.merge_asked.connect(self._merge)
-        self._session.history_changed.connect(self._update_buttons)
-        self._session.bead_changed.connect(self._update_buttons)
-        self._session.alignment_changed.connect(self._update_buttons)
+        hear(self._session.history_changed, self._update_buttons)
+        hear(self._session.bead_changed, self._update_buttons)
+        hear(self._session.alignment_changed, self._update_buttons)
         self._update_buttons()
 
     def _build(self) -> None:

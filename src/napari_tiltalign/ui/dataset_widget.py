@@ -24,6 +24,7 @@ from napari_tiltalign.errors import TiltAlignError
 from napari_tiltalign.ui.attach import session_of
 from napari_tiltalign.ui.closing import guard_when_shown, may_be_lost
 from napari_tiltalign.ui.commands import RemoveAlignment, UseAlignment
+from napari_tiltalign.ui.hearing import hear
 from napari_tiltalign.ui.save_row import SaveRow
 from napari_tiltalign.ui.summary import alignment_summary
 from napari_tiltalign.ui.wrapped import let_wrap
@@ -96,12 +97,12 @@ class DatasetWidget(QWidget):
         self.candidates.activated.connect(self._on_candidate)
         self.remove_button.clicked.connect(self._remove_candidate)
         session = self._session
-        session.dataset_changed.connect(self._fill)
-        session.series_changed.connect(self._select)
-        session.candidates_changed.connect(self._fill_candidates)
-        session.alignment_changed.connect(self._update_fit)
-        session.exclusions_changed.connect(self._update_fit)
-        session.history_changed.connect(self._update_rows)
+        hear(session.dataset_changed, self._fill)
+        hear(session.series_changed, self._select)
+        hear(session.candidates_changed, self._fill_candidates)
+        hear(session.alignment_changed, self._update_fit)
+        hear(session.exclusions_changed, self._update_fit)
+        hear(session.history_changed, self._update_rows)
 
     def open(self, path: str | Path) -> None:
         """Open a file; a problem is told and nothing changes. Unsaved changes are asked about."""

@@ -30,6 +30,7 @@ from napari_tiltalign.ui.attach import layers_of
 from napari_tiltalign.ui.closing import guard_when_shown
 from napari_tiltalign.ui.commands import Command, ExcludeEach, ExcludeViews
 from napari_tiltalign.ui.edits import EditRefused
+from napari_tiltalign.ui.hearing import hear
 from napari_tiltalign.ui.scores_in_use import scores_in_use
 from napari_tiltalign.ui.view_survey import THUMBNAIL_SIDE_PX, ViewSurvey
 from napari_tiltalign.ui.view_table import COLUMNS, EXCLUDED, SUSPECT, USED, ViewRow, view_rows, with_judged
@@ -132,13 +133,13 @@ class ExcludeWidget(QWidget):
         self.suggestions.itemChanged.connect(self._update_apply)
         self.apply_button.clicked.connect(self._apply)
         session = self._session
-        session.series_changed.connect(self._fill)
-        session.exclusions_changed.connect(self._fill)
-        session.alignment_changed.connect(self._fill)
-        session.view_changed.connect(self._select)
+        hear(session.series_changed, self._fill)
+        hear(session.exclusions_changed, self._fill)
+        hear(session.alignment_changed, self._fill)
+        hear(session.view_changed, self._select)
         self.survey.seen.connect(self._show_seen)
         self.survey.suggested.connect(self._show_suggestions)
-        session.judged.changed.connect(self._show_suggestions)
+        hear(session.judged.changed, self._show_suggestions)
 
     # --- from the session
 

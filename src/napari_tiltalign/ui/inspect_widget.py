@@ -21,6 +21,7 @@ from napari_tiltalign.quality.preview import Preview
 from napari_tiltalign.ui.attach import session_of
 from napari_tiltalign.ui.candidate_box import CandidateBox
 from napari_tiltalign.ui.closing import guard_when_shown
+from napari_tiltalign.ui.hearing import hear
 from napari_tiltalign.ui.overlays import residual_scale_px
 from napari_tiltalign.ui.plots import ResidualMap, ViewPlots
 from napari_tiltalign.ui.scores_in_use import scores_in_use
@@ -99,13 +100,13 @@ class InspectWidget(QWidget):
 
     def _connect(self) -> None:
         session = self._session
-        session.series_changed.connect(self._show_alignment)
-        session.alignment_changed.connect(self._show_alignment)
-        session.exclusions_changed.connect(self._show_alignment)
-        session.judged.changed.connect(self._show_tomograms)
-        session.judged.changed.connect(self._draw_plots)
-        session.view_changed.connect(self._show_here)
-        session.bead_changed.connect(self._show_here)
+        hear(session.series_changed, self._show_alignment)
+        hear(session.alignment_changed, self._show_alignment)
+        hear(session.exclusions_changed, self._show_alignment)
+        hear(session.judged.changed, self._show_tomograms)
+        hear(session.judged.changed, self._draw_plots)
+        hear(session.view_changed, self._show_here)
+        hear(session.bead_changed, self._show_here)
         self.plots.view_clicked.connect(self._go_to_view)
         self.map.cell_clicked.connect(self._go_to_cell)
         self.candidates.ticked_changed.connect(self._draw_plots)

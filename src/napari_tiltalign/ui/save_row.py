@@ -7,6 +7,7 @@ from pathlib import Path
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QPushButton, QWidget
 
 from napari_tiltalign.errors import TiltAlignError
+from napari_tiltalign.ui.hearing import hear
 from napari_tiltalign.ui.preferences import preferences
 from napari_tiltalign.ui.saving import proposed_folder, save
 from napari_tiltalign.ui.session import Session
@@ -73,8 +74,8 @@ class SaveRow(QWidget):
         layout.addWidget(self.save_as_button)
         self.save_button.clicked.connect(self._save)
         self.save_as_button.clicked.connect(self._save_as)
-        session.history_changed.connect(self._update)
-        session.dataset_changed.connect(self._update)
+        hear(session.history_changed, self._update)
+        hear(session.dataset_changed, self._update)
         self._update()
 
     def _save(self) -> None:
