@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 
 import pytest
-from pytestqt.exceptions import capture_exceptions
 from qtpy.QtWidgets import QWidget
 
 from napari_tiltalign.errors import MethodFailed
@@ -84,10 +84,25 @@ def test_a_background_for_the_session(qtbot):
     qtbot.waitUntil(lambda: answers == [7, "too few"], timeout=10_000)
 
 
-def test_a_widget_that_is_collected_as_garbage_stops_in_silence(qtbot):
-    running, widget = Running(), QWidget()
+def test_a_widget_that_is_collected_as_garbage_stops_its_task(qtbot):
+    started, go_on = threading.Event(), threading.Event()
+
+    def work(progress):
+        started.set()
+        go_on.wait(10)
+        progress(0.5, "half")
+
+    running, widget, heard = Running(), QWidget(), []
+    running.task = task = Task(work)
+    for signal in (task.done, task.failed, task.cancelled):
+        signal.connect(lambda *_: heard.append("something"))
     running.stop_with(widget)
-    del running.task  # as the garbage collector does, before Qt hears of it
-    with capture_exceptions() as caught, qtbot.waitSignal(widget.destroyed, timeout=10_000):
-        widget.deleteLater()
-    assert caught == []
+    widget.running, widget.itself = running, widget  # a cycle: only the garbage collector gets at it
+    task.start()
+    assert started.wait(10)
+    finished = task._worker.finished
+    del running, widget, task
+    with qtbot.waitSignal(finished, timeout=10_000):
+        gc.collect()
+        go_on.set()
+    assert heard == []

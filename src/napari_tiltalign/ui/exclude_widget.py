@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from weakref import ref
 
 import numpy as np
 from napari.components import ViewerModel
@@ -48,11 +47,6 @@ MINIMUM_WIDTH_PX = 400
 """Enough for the state, the residual and the score; leaves room for the images in a window of 1280 pixels."""
 
 
-def _stop(survey: ViewSurvey | None) -> None:
-    if survey is not None:
-        survey.stop()
-
-
 class ExcludeWidget(QWidget):
     """Takes views out and back in.
 
@@ -72,9 +66,7 @@ class ExcludeWidget(QWidget):
         self.setMinimumWidth(MINIMUM_WIDTH_PX)
         self._build()
         self._connect()
-        # a closure over the survey would outlive the widget, and with it the session and the layers
-        survey = ref(self.survey)
-        self.destroyed.connect(lambda: _stop(survey()))
+        self.survey.stop_with(self)
         self._fill()
 
     # --- building

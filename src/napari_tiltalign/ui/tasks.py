@@ -152,15 +152,25 @@ class Running:
 
     def stop_with(self, widget: QObject) -> None:
         """Stop when a widget is destroyed, and let nobody hear of it."""
-        widget.destroyed.connect(lambda: self._stop_silently())
+        # Where the widget is collected as garbage it may be destroyed after all that only it holds was taken apart, and
+        # calling that would break down: so this is held from elsewhere, and a method is connected (Qt holds it weakly).
+        _STOPPED_WITH_WIDGETS.add(self)
+        widget.destroyed.connect(self._stop_for_good)
 
-    def _stop_silently(self) -> None:
-        # where widget and this are collected as garbage together, the attributes may be gone before the widget is
-        task = getattr(self, "task", None)
-        if task is not None:
-            task.cancel()
-            task.silence()
+    def _stop_for_good(self) -> None:
+        _STOPPED_WITH_WIDGETS.discard(self)
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop what runs, and let nobody hear of it."""
+        if self.task is not None:
+            self.task.cancel()
+            self.task.silence()
             self.task = None
+
+
+_STOPPED_WITH_WIDGETS: set[Running] = set()
+"""What is to be stopped when its widget is destroyed."""
 
 
 def in_thread(work: Callable[[], T], done: Callable[[T], None], failed: Callable[[Exception], None]) -> None:

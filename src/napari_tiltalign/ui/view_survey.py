@@ -17,7 +17,7 @@ from napari_tiltalign.ui.layer_data import display_binning, series_stack
 from napari_tiltalign.ui.layers import Layers
 from napari_tiltalign.ui.lazy_stack import LazyStack
 from napari_tiltalign.ui.preload import middle_out
-from napari_tiltalign.ui.tasks import Task
+from napari_tiltalign.ui.tasks import Running, Task
 
 THUMBNAIL_SIDE_PX = 40
 
@@ -75,8 +75,8 @@ class ViewSurvey(QObject):
         self._layers = layers
         self._session = layers.session
         self._by_series: dict[str, dict[str, SeenView]] = {}
-        self._reading: Task | None = None
-        self._judging: Task | None = None
+        self._reading = Running()
+        self._judging = Running()
         self._judge_again = False
         self.suggestions: tuple[Suggestion, ...] = ()
         self._session.dataset_changed.connect(self._forget)
@@ -100,16 +100,18 @@ class ViewSurvey(QObject):
     @property
     def is_busy(self) -> bool:
         """Whether images are being looked at, or judged."""
-        return self._reading is not None or self._judging is not None
+        return self._reading.is_busy or self._judging.is_busy
 
     def stop(self) -> None:
         """Stop looking, and let nobody hear of it."""
-        for task in (self._reading, self._judging):
-            if task is not None:
-                task.silence()
-                task.cancel()
-        self._reading = self._judging = None
+        self._reading.stop()
+        self._judging.stop()
         self._judge_again = False
+
+    def stop_with(self, widget: QObject) -> None:
+        """Stop looking when a widget is destroyed."""
+        self._reading.stop_with(widget)
+        self._judging.stop_with(widget)
 
     def _forget(self) -> None:
         self.stop()
@@ -127,17 +129,17 @@ class ViewSurvey(QObject):
         raw = self._layers.raw_layer()
         stack = series_stack(series, display_binning(series)) if raw is None else raw.data
         views = self.views
-        self._reading = Task(lambda progress: _look_at(series, stack, views, progress))
-        self._reading.progressed.connect(self._announce_seen)
-        self._reading.failed.connect(lambda error: show_error(str(error)))
-        self._reading.finished.connect(self._after_looking)
-        self._reading.start()
+        task = self._reading.task = Task(lambda progress: _look_at(series, stack, views, progress))
+        task.progressed.connect(self._announce_seen)
+        task.failed.connect(lambda error: show_error(str(error)))
+        task.finished.connect(self._after_looking)
+        task.start()
 
     def _announce_seen(self, fraction: float, tilt_id: str) -> None:
         self.seen.emit(tilt_id)
 
     def _after_looking(self) -> None:
-        self._reading = None
+        self._reading.task = None
         self._judge()
 
     def _judge(self) -> None:
@@ -145,21 +147,21 @@ class ViewSurvey(QObject):
         series, alignment = self._session.series, self._session.alignment
         if series is None or not self.complete:
             return
-        if self._judging is not None:
+        if self._judging.is_busy:
             self._judge_again = True
             return
         measures = [self.views[tilt_id].measures for tilt_id in series.tilt_ids]
-        self._judging = Task(lambda progress: suggestions(series, measures, alignment))
-        self._judging.done.connect(self._keep)
-        self._judging.failed.connect(lambda error: show_error(str(error)))
-        self._judging.finished.connect(self._after_judging)
-        self._judging.start()
+        task = self._judging.task = Task(lambda progress: suggestions(series, measures, alignment))
+        task.done.connect(self._keep)
+        task.failed.connect(lambda error: show_error(str(error)))
+        task.finished.connect(self._after_judging)
+        task.start()
 
     def _keep(self, found: list[Suggestion]) -> None:
         self.suggestions = tuple(found)
 
     def _after_judging(self) -> None:
-        self._judging = None
+        self._judging.task = None
         if self._judge_again:
             self._judge_again = False
             self._judge()
