@@ -77,3 +77,25 @@ def test_a_small_tomogram_is_written(project: Path, sample: SimulatedSeries, tmp
         assert volume.data.ndim == 3
         assert volume.data.std() > 0
         assert volume.voxel_size.x == pytest.approx(14.0, rel=0.01)
+
+
+@pytest.mark.parametrize("command", [["judge"], ["preview", "--output", "{tmp}/seen"]])
+def test_a_file_of_one_series_is_not_taken_for_others(
+    project: Path, sample: SimulatedSeries, tmp_path: Path, command: list[str], capsys
+):
+    two = write_relion_project(tmp_path / "two", [sample.series, simulate(TINY.replace(name="TS_2")).series])
+    where = tmp_path / "results" / "TS_1.aln"
+    where.parent.mkdir()
+    write_alignment(where, sample.truth.replace(tracks=None), sample.series)
+    name, *options = (word.format(tmp=tmp_path) for word in command)
+
+    assert main([name, str(two), str(where), *options]) == 1
+    told = capsys.readouterr().err
+    assert "of one series" in told
+    assert "--only" in told
+
+    assert main([name, str(two), str(where), *options, "--only", "TS_1"]) == 0
+    assert "TS_1" in capsys.readouterr().out
+
+    assert main([name, str(two), str(where.parent), *options]) == 2  # TS_2 has none there
+    assert "TS_2" in capsys.readouterr().err

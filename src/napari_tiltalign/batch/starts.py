@@ -21,7 +21,12 @@ _PARTS = (*READABLE, ".tlt", ".xtilt", ".rawtlt")
 
 
 def start_file(path: Path, series_name: str) -> Path:
-    """Return the file that holds the alignment that a series starts from.
+    """Return the file that holds the alignment that a series starts from; see `named_file`."""
+    return named_file(path, series_name, " to start from (--start)")
+
+
+def named_file(path: Path, series_name: str, purpose: str = "") -> Path:
+    """Return the file that holds the alignment of a series.
 
     Parameters
     ----------
@@ -30,6 +35,8 @@ def start_file(path: Path, series_name: str) -> Path:
         ``NAME.xml``.
     series_name
         Name of the series.
+    purpose
+        What it is wanted for, as an error tells it.
 
     Raises
     ------
@@ -40,7 +47,7 @@ def start_file(path: Path, series_name: str) -> Path:
         return path
     found = next((file for file in _candidates(path, series_name) if file.is_file()), None)
     if found is None:
-        raise BadTiltSeries(series_name, f"there is no alignment of it in {path} to start from (--start)")
+        raise BadTiltSeries(series_name, f"there is no alignment of it in {path}{purpose}")
     return found
 
 

@@ -32,6 +32,7 @@ _COMMANDS = {
     "check": ("check", "Look for what is wrong with tilt series before they are aligned."),
     "judge": ("judge", "Score an alignment without aligning again: how good is it, and why."),
     "compare": ("compare", "Run several methods, judge them on the same views, and pick the best for each series."),
+    "preview": ("preview", "Reconstruct a small tomogram of each aligned series, to look at."),
     "report": ("report", "Write one page about a folder of results: every series with its grade, pictures and plots."),
     "convert": ("convert", "Convert an alignment to another format and list what that cannot hold."),
     "simulate": ("simulation", "Simulate tilt series as a RELION project, with the true alignments beside it."),

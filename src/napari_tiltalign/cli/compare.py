@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter, validators
 from pydantic import ValidationError
 
+from napari_tiltalign.cli.alignments import alignment_of, check_alignments
 from napari_tiltalign.cli.exit_codes import ExitCode, exit_code_for
 from napari_tiltalign.cli.inputs import InputOptions
 from napari_tiltalign.cli.running import RunOptions, SlurmOptions, placement_of
@@ -84,6 +85,8 @@ def compare(
     if twice := sorted({"best", *chosen} & set(others)):
         raise BadInput(f"--also {twice[0]}=...: choose another name, this one is taken")
     dataset = _sampled((overrides or InputOptions()).read(input_path), only, sample)
+    for path in others.values():
+        check_alignments(Path(path), dataset)
     found: dict[str, dict[str, Alignment]] = {series.name: {} for series in dataset}
     problems: dict[str, list[str]] = {series.name: [] for series in dataset}
     for name, options in chosen.items():
@@ -184,11 +187,9 @@ def _read_other(
     found: dict[str, dict[str, Alignment]],
     problems: dict[str, list[str]],
 ) -> None:
-    from napari_tiltalign.io.convert import read_alignment
-
     for series in dataset:
         try:
-            found[series.name][name] = read_alignment(path, series)
+            found[series.name][name] = alignment_of(path, series, dataset)
         except TiltAlignError as error:
             problems[series.name].append(f"{name}: {error}")
 

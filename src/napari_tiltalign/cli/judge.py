@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter, validators
 
+from napari_tiltalign.cli.alignments import alignment_of, check_alignments
 from napari_tiltalign.cli.exit_codes import ExitCode, exit_code_for
 from napari_tiltalign.cli.inputs import InputOptions
+from napari_tiltalign.cli.preview import write_preview
 from napari_tiltalign.errors import TiltAlignError
 
 if TYPE_CHECKING:
-    from napari_tiltalign.model import Alignment, TiltSeries
     from napari_tiltalign.quality.scores import Scores
 
 _SWITCH = Parameter(negative="", show_default=False)
@@ -66,16 +67,16 @@ def judge(
     overrides
         What to use instead of what the input says.
     """
-    from napari_tiltalign.io.convert import read_alignment
     from napari_tiltalign.quality.scores import judge as judged
 
     dataset = (overrides or InputOptions()).read(input_path)
     dataset = dataset.only(only) if only else dataset
+    check_alignments(alignment, dataset)
     failed = [f"{name}: {why}" for name, why in dataset.failed.items()]
     done = 0
     for series in dataset:
         try:
-            found = read_alignment(alignment, series)
+            found = alignment_of(alignment, series, dataset)
             scores = judged(series, found, use_beads=not no_beads, height_nm=height_nm)
         except TiltAlignError as error:
             if len(dataset) + len(dataset.failed) == 1:
@@ -83,26 +84,13 @@ def judge(
             failed.append(str(error))
             continue
         if preview is not None:
-            _write_preview(preview, series, found, algorithm=preview_algorithm, level=preview_level)
+            told = write_preview(preview, series, found, algorithm=preview_algorithm, level=preview_level)
+            print(told, file=sys.stderr)
         done += 1
         print(json_format.dumps(scores.to_dict()) if json else "\n".join(score_lines(scores, every_view=views)))
     for problem in failed:
         print(f"not judged: {problem}", file=sys.stderr)
     return exit_code_for(done, len(failed)) if done or failed else ExitCode.ALL_FAILED
-
-
-def _write_preview(
-    folder: Path, series: TiltSeries, alignment: Alignment, *, algorithm: Literal["wbp", "sirt"], level: bool
-) -> None:
-    from napari_tiltalign.io.files import safe_name
-    from napari_tiltalign.io.volume import write_volume
-    from napari_tiltalign.quality.preview import preview
-
-    tomogram = preview(series, alignment, algorithm=algorithm, level=level)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{safe_name(series.name)}.mrc"
-    write_volume(path, tomogram.volume, tomogram.grid.voxel_angst)
-    print(f"{path}: {tomogram.algorithm}, {'level' if tomogram.levelled else 'as aligned'}", file=sys.stderr)
 
 
 def score_lines(scores: Scores, *, every_view: bool = False) -> list[str]:

@@ -1,0 +1,112 @@
+"""``preview INPUT ALIGNMENT --output DIR``: a small tomogram of every series, to look at."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter, validators
+
+from napari_tiltalign.cli.alignments import alignment_of, check_alignments
+from napari_tiltalign.cli.exit_codes import ExitCode, exit_code_for
+from napari_tiltalign.cli.inputs import InputOptions
+from napari_tiltalign.errors import TiltAlignError
+
+if TYPE_CHECKING:
+    from napari_tiltalign.model import Alignment, TiltSeries
+    from napari_tiltalign.quality.preview import Algorithm
+
+
+def preview(
+    input_path: Annotated[Path, Parameter(name="INPUT")],
+    alignment: Annotated[Path, Parameter(name="ALIGNMENT")],
+    /,
+    *,
+    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    only: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)] = (),
+    size: Annotated[int, Parameter(validator=validators.Number(gte=32, lte=2048))] = 448,
+    thickness_nm: Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1e5))] = 0.0,
+    algorithm: Literal["wbp", "sirt"] = "wbp",
+    level: bool = True,
+    overrides: InputOptions | None = None,
+) -> int:
+    """Reconstruct a small tomogram of each aligned series, to look at.
+
+    Parameters
+    ----------
+    input_path
+        The tilt series: STAR file, or a stack with its angles beside it.
+    alignment
+        How they are aligned: any file or folder that judge takes.
+    output
+        Folder for the tomograms, NAME.mrc; made if need be.
+    only
+        Names of the series; all without it.
+    size
+        Voxels along the longer side of the field; no more than the images have.
+    thickness_nm
+        Height of the tomogram, nm; 0 takes 1.5 times the thickness of the specimen as it is found.
+    algorithm
+        wbp, weighted back-projection, or sirt, which is smoother and takes longer.
+    level
+        Whether the specimen is turned level.
+    overrides
+        What to use instead of what the input says.
+    """
+    dataset = (overrides or InputOptions()).read(input_path)
+    dataset = dataset.only(only) if only else dataset
+    check_alignments(alignment, dataset)
+    failed = [f"{name}: {why}" for name, why in dataset.failed.items()]
+    done = 0
+    for series in dataset:
+        try:
+            found = alignment_of(alignment, series, dataset)
+            told = write_preview(
+                output, series, found, size_px=size, thickness_nm=thickness_nm, algorithm=algorithm, level=level
+            )
+        except TiltAlignError as error:
+            if len(dataset) + len(dataset.failed) == 1:
+                raise
+            failed.append(str(error))
+            continue
+        done += 1
+        print(told)
+    for problem in failed:
+        print(f"no tomogram: {problem}", file=sys.stderr)
+    return exit_code_for(done, len(failed)) if done or failed else ExitCode.ALL_FAILED
+
+
+def write_preview(
+    folder: Path,
+    series: TiltSeries,
+    alignment: Alignment,
+    *,
+    size_px: int = 448,
+    thickness_nm: float = 0.0,
+    algorithm: Algorithm = "wbp",
+    level: bool = True,
+) -> str:
+    """Write NAME.mrc into a folder; return a line about it.
+
+    Raises
+    ------
+    BadInput, BadTiltSeries
+        If the alignment is of other images, or too few can be used.
+    OSError
+        If it cannot be written.
+    """
+    from napari_tiltalign.io.files import safe_name
+    from napari_tiltalign.io.volume import write_volume
+    from napari_tiltalign.quality.preview import preview as reconstruct
+
+    tomogram = reconstruct(
+        series, alignment, size_px=size_px, thickness_nm=thickness_nm, algorithm=algorithm, level=level
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{safe_name(series.name)}.mrc"
+    write_volume(path, tomogram.volume, tomogram.grid.voxel_angst)
+    how = "level" if tomogram.levelled else "as aligned"
+    slab = tomogram.slab
+    seen = f"specimen {slab.thickness_angst / 10:.0f} nm thick" if slab.is_certain else "no slab is seen"
+    return f"{path}: {tomogram.algorithm}, {how}, {seen}, {tomogram.grid.voxel_angst:.1f} Angstrom a voxel"
