@@ -27,6 +27,18 @@ def test_every_view_is_seen(layer):
         assert high - low < 10.0
 
 
+def test_what_nobody_sees_is_not_drawn_again(layer):
+    contrast = FollowingContrast()
+    contrast.follow(layer, 1)
+    before, changes = list(layer.contrast_limits), []
+    layer.events.contrast_limits.connect(changes.append)
+    image = layer.data.image(1)
+    layer.data = LazyStack(lambda view: image + 0.01, 1, (64, 64))
+    contrast.follow(layer, 0)
+    assert list(layer.contrast_limits) == before
+    assert not changes
+
+
 def test_what_the_user_sets_stays(layer):
     contrast = FollowingContrast()
     contrast.follow(layer, 1)

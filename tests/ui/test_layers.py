@@ -116,12 +116,34 @@ def test_rings_lie_on_beads_of_the_aligned_images_too(viewer, aligned):
     assert not layer.visible
 
 
-def test_the_tilt_axis_is_upright_in_the_aligned_frame(aligned):
+def test_the_tilt_axis_is_upright_in_the_aligned_frame(viewer, aligned):
     vectors = aligned.layer(overlays.AXIS)
     assert np.abs(vectors.data[:, 1, 2]).max() > 5.0
+    vectors.opacity = 0.3
     aligned.session.show_aligned(True)
-    np.testing.assert_allclose(vectors.data[:, 1, 2], 0.0, atol=1e-4)
-    np.testing.assert_allclose(vectors.data[:, 0, 2], 40.0, atol=1e-4)
+    upright = aligned.layer(overlays.AXIS)
+    np.testing.assert_allclose(upright.data, [[[0.0, 40.0], [96.0, 0.0]]], atol=1e-4)
+    assert upright.scale.tolist() == [10.0, 10.0]
+    assert upright.opacity == 0.3, "what the user has set stays"
+    order = names(viewer)
+    aligned.session.show_aligned(False)
+    np.testing.assert_allclose(aligned.layer(overlays.AXIS).data, vectors.data)
+    assert names(viewer) == order
+
+
+def test_a_tilt_axis_that_is_not_the_same_in_all_views_is_drawn_for_each(aligned, truth):
+    leaning = truth.replace(geometry=truth.geometry.replace(x_tilt_deg=np.full(len(truth.geometry), 2.0)))
+    aligned.session.do(AddAlignment("leaning", leaning))
+    aligned.session.show_aligned(True)
+    vectors = aligned.layer(overlays.AXIS)
+    assert vectors.data.shape == (13, 2, 3)
+    assert np.ptp(vectors.data[:, 1, 2]) > 1.0
+
+
+def test_a_layer_in_place_of_another_is_the_active_one(viewer, aligned):
+    viewer.layers.selection.active = aligned.layer(overlays.AXIS)
+    aligned.session.show_aligned(True)
+    assert viewer.layers.selection.active is aligned.layer(overlays.AXIS)
 
 
 def test_an_edit_moves_its_ring_and_leaves_the_others(aligned, monkeypatch):

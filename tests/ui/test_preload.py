@@ -49,6 +49,31 @@ def test_no_more_is_read_than_can_be_kept():
     assert read == [4, 3, 5], "the neighbours that have room are there"
 
 
+def test_what_waits_for_a_pause_is_dropped_when_something_else_is_asked_for():
+    read: list[int] = []
+    stack = stack_that_tells(read)
+    preload = Preload()
+    preload.start_around(stack, 0, reach=1, after_s=3600.0)
+    assert not preload.wait(0.0)
+    preload.start_around(stack, 8, reach=1)
+    assert preload.wait(10.0)
+    assert read == [8, 7]
+    preload.start_around(stack, 0, reach=1, after_s=0.001)
+    assert preload.wait(10.0)
+    assert read == [8, 7, 0, 1]
+
+
+def test_what_is_there_is_not_made_again():
+    read: list[int] = []
+    stack = stack_that_tells(read)
+    stack.image(3)
+    preload = Preload()
+    for _ in range(2):
+        preload.start_around(stack, 4, reach=1)
+        assert preload.wait(10.0)
+    assert read == [3, 4, 5]
+
+
 def test_another_series_is_not_waited_for(dataset):
     """The images of a series that was left are not read to the end; the first of the next is there at once."""
     began, go_on, read = threading.Event(), threading.Event(), []

@@ -9,6 +9,9 @@ from napari.layers import Image
 from napari_tiltalign.ui.layer_data import contrast_limits
 from napari_tiltalign.ui.lazy_stack import LazyStack
 
+_SEEN = 0.03
+"""A change of either limit by less than this part of the range is not seen, and costs as much as drawing the image."""
+
 
 class FollowingContrast:
     """Sets the grey values that are black and white for the image that is shown, until the user sets them."""
@@ -24,7 +27,7 @@ class FollowingContrast:
         if self._set.setdefault(layer, now) != now:
             return
         low, high = contrast_limits(layer.data.image(view))
-        if (low, high) != now:
+        if max(abs(low - now[0]), abs(high - now[1])) > _SEEN * (now[1] - now[0]):
             ranged = layer.contrast_limits_range
             if low < ranged[0] or high > ranged[1]:
                 layer.contrast_limits_range = (min(low, ranged[0]), max(high, ranged[1]))

@@ -13,6 +13,17 @@ import pandas as pd
 from napari.layers import Layer, Points, Tracks, Vectors
 
 
+def fits(layer: Layer, data: Any) -> bool:
+    """Whether a layer can be given these data: vectors that are equal in all views have no axis for the views."""
+    return not isinstance(layer, Vectors) or layer.ndim == data.shape[2]
+
+
+def looks(layer: Vectors) -> dict[str, Any]:
+    """What the user may have set about vectors that are all alike, as attributes of a layer in their place."""
+    names = ("visible", "opacity", "blending", "edge_width", "length", "vector_style")
+    return {name: getattr(layer, name) for name in names} | {"edge_color": layer.edge_color[0]}
+
+
 def update_layer(layer: Layer, data: Any, attributes: dict[str, Any]) -> None:
     """Give a layer new data; what the user has set about its looks stays.
 

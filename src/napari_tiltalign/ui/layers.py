@@ -19,7 +19,7 @@ from napari_tiltalign.ui.bead_table import place_of
 from napari_tiltalign.ui.contrast import FollowingContrast
 from napari_tiltalign.ui.frame import Frame
 from napari_tiltalign.ui.layer_data import DATASET_KEY, METADATA_KEY, display_binning, series_layer
-from napari_tiltalign.ui.layer_update import update_layer
+from napari_tiltalign.ui.layer_update import fits, looks, update_layer
 from napari_tiltalign.ui.lazy_stack import LazyStack
 from napari_tiltalign.ui.preload import Preload
 from napari_tiltalign.ui.session import Session
@@ -32,6 +32,9 @@ ROLE_KEY = "tiltalign_role"
 _STACKS_KEPT = 3
 _REACH = 5
 """So many aligned views to either side of the one that is looked at are made ahead."""
+
+_PAUSE_S = 0.4
+"""After an edit they wait for this long, so that they do not slow down the next one."""
 
 
 class Layers:
@@ -218,17 +221,17 @@ class Layers:
             if layer is not None and layer.visible != wanted:
                 layer.visible = wanted
         self._follow_contrast()
+        self._make_neighbours(after_s=_PAUSE_S)
 
     def _follow_contrast(self) -> None:
         shown = self.layer(ALIGNED) if self.session.shows_aligned else self.raw_layer()
         self._contrast.follow(shown, self.current_rank())
-        self._make_neighbours()
 
-    def _make_neighbours(self) -> None:
+    def _make_neighbours(self, after_s: float = 0.0) -> None:
         """Make the aligned views that will be looked at next."""
         layer = self.layer(ALIGNED)
         if layer is not None and self.session.shows_aligned:
-            self._ahead.start_around(layer.data, self.current_rank(), _REACH)
+            self._ahead.start_around(layer.data, self.current_rank(), _REACH, after_s)
         else:
             self._ahead.stop()
 
@@ -300,14 +303,23 @@ class Layers:
             return
         self._stale.discard(role)
         data, attributes, kind = overlays.overlay(role, series, alignment, frame, self.session.bead)
-        if layer is not None:
-            update_layer(layer, data, attributes)
-            return
         attributes["metadata"] = {ROLE_KEY: role, METADATA_KEY: series}
+        if layer is None:
+            self._insert(Layer.create(data, attributes, kind), len(self.viewer.layers))
+        elif fits(layer, data):
+            update_layer(layer, data, attributes)
+        else:
+            at = self.viewer.layers.index(layer)
+            self._insert(Layer.create(data, attributes | looks(layer), kind), at, instead_of=layer)
+
+    def _insert(self, layer: Layer, at: int, instead_of: Layer | None = None) -> None:
+        """Put an overlay into the list of layers, where what is selected stays so."""
         active = self.viewer.layers.selection.active
-        layer = self.viewer.add_layer(Layer.create(data, attributes, kind))
+        if instead_of is not None:
+            self.viewer.layers.remove(instead_of)
+        self.viewer.layers.insert(at, layer)
         layer.events.visible.connect(self._on_visible)
-        self.viewer.layers.selection.active = active
+        self.viewer.layers.selection.active = layer if active is not None and active is instead_of else active
 
     def _on_visible(self, event: Any) -> None:
         """Catch up on what a layer has missed while it was hidden."""
@@ -349,6 +361,7 @@ class Layers:
             if rank != self.current_rank():
                 self.viewer.dims.set_current_step(0, rank)
         self._follow_contrast()
+        self._make_neighbours()
         self._show_text()
         self._bring_into_sight()
 

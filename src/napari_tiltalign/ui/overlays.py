@@ -39,6 +39,9 @@ RESIDUAL_LENGTH = 10.0
 _LONGEST = 0.1
 """No residual is drawn longer than this part of an image: one wild match must not be all that is seen."""
 
+_SAME_PX = 0.05
+"""Lines whose ends are not further apart than this are one line."""
+
 _SELECTED_COLOUR = np.array([1.0, 1.0, 1.0, 1.0])
 _UNKNOWN_COLOUR = np.array([0.6, 0.6, 0.6, 1.0])
 
@@ -174,7 +177,11 @@ def residuals_overlay(series: TiltSeries, alignment: Alignment, frame: Frame) ->
 
 
 def axis_overlay(series: TiltSeries, alignment: Alignment, frame: Frame) -> LayerData:
-    """Vectors layer with the tilt axis as a line through every image."""
+    """Vectors layer with the tilt axis as a line through every image.
+
+    Where that is the same line in all of them, as in aligned images, the layer has two dimensions, so that it need not
+    be made again for every view.
+    """
     pixel, rows = series.pixel_size_angst, series.image_shape_yx[0]
     half = np.array([0.0, 0.5 * rows * pixel, 0.0])  # y is the tilt axis
     ends = alignment.geometry.project(np.stack([-half, half])) / pixel + np.array(series.image_shape_yx) // 2
@@ -188,6 +195,9 @@ def axis_overlay(series: TiltSeries, alignment: Alignment, frame: Frame) -> Laye
         "opacity": 0.6,
         **_common(series, AXIS),
     }
+    if np.ptp(vectors[:, :, 1:], axis=0).max() < _SAME_PX:
+        attributes |= {name: attributes[name][1:] for name in ("scale", "translate", "units", "axis_labels")}
+        return vectors[:1, :, 1:], attributes, "vectors"
     return vectors, attributes, "vectors"
 
 

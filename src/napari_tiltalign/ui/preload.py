@@ -29,15 +29,18 @@ class Preload:
         """Make the images of a stack, from the middle on, as many as it can keep."""
         self._start(stack, middle_out(len(stack))[: stack.capacity])
 
-    def start_around(self, stack: LazyStack, view: int, reach: int) -> None:
-        """Make the neighbours of an image, the next ones first."""
-        self._start(stack, outwards(len(stack), view, min(reach, (stack.capacity - 1) // 2)))
+    def start_around(self, stack: LazyStack, view: int, reach: int, after_s: float = 0.0) -> None:
+        """Make the neighbours of an image, the next ones first, if nothing else is asked for in the next seconds."""
+        self._start(stack, outwards(len(stack), view, min(reach, (stack.capacity - 1) // 2)), after_s)
 
-    def _start(self, stack: LazyStack, views: list[int]) -> None:
+    def _start(self, stack: LazyStack, views: list[int], after_s: float = 0.0) -> None:
         """Begin with images, and leave those alone that were asked for before."""
         self.stop()
+        missing = sorted(set(views).difference(stack.cached()), key=views.index)
+        if not missing:
+            return
         self._stop = threading.Event()
-        work = (stack, views, self._stop)
+        work = (stack, missing, self._stop, after_s)
         self._thread = threading.Thread(target=_make, args=work, daemon=True, name="tiltalign-preload")
         self._thread.start()
 
@@ -53,7 +56,9 @@ class Preload:
         return True
 
 
-def _make(stack: LazyStack, views: list[int], stop: threading.Event) -> None:
+def _make(stack: LazyStack, views: list[int], stop: threading.Event, after_s: float) -> None:
+    if stop.wait(after_s):
+        return
     for view in views:
         if stop.is_set():
             return
