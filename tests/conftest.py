@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fake_cupy import FakeCupy
 from fake_method import DIARY, FakeEntryPoint, NudgeMethod
+from napari_tiltalign.images import compute
 from napari_tiltalign.methods import base
 from napari_tiltalign.model import ArrayImage, Tilt, TiltSeries
 
@@ -48,6 +51,15 @@ def installed_nudge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     base.methods.cache_clear()
     yield tmp_path / "diary"
     base.methods.cache_clear()
+
+
+@pytest.fixture
+def fake_cupy(monkeypatch: pytest.MonkeyPatch) -> FakeCupy:
+    """CuPy with a GPU, as far as the program can tell."""
+    module = FakeCupy()
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    monkeypatch.setattr(compute, "_gpu_problem", lambda: "")
+    return module
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from napari_tiltalign.errors import BadTiltSeries, Cancelled, MethodFailed
+from napari_tiltalign.images.compute import use_device
 from napari_tiltalign.methods.fiducial import Fiducial
 from napari_tiltalign.methods.slab import SLAB, Slab, scales
 from napari_tiltalign.model import ArrayImage, Tilt, TiltSeries
@@ -54,6 +55,15 @@ def test_the_slab_comes_out_level_and_as_thick_as_it_is(bare, aligned_bare):
 def test_same_input_same_result(bare, aligned_bare):
     again = SLAB(bare.series, Slab())
     np.testing.assert_array_equal(again.geometry.shift_yx_angst, aligned_bare.geometry.shift_yx_angst)
+
+
+def test_the_gpu_gives_the_same(bare, aligned_bare, fake_cupy):
+    with use_device("cuda"):
+        again = SLAB(bare.series, Slab())
+    assert fake_cupy.uploads > 100
+    found = difference(again, aligned_bare, thickness_angst=BARE.thickness_angst)
+    assert found.rms_px < 0.01
+    assert again.statistics["thickness_nm"] == pytest.approx(aligned_bare.statistics["thickness_nm"], rel=0.01)
 
 
 def test_without_an_offset_the_tilts_stay_and_the_images_see_the_same(bare, aligned_bare):

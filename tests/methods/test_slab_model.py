@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_tiltalign.images.arrays import to_host
+from napari_tiltalign.images.compute import use_device
 from napari_tiltalign.methods.projection import project
 from napari_tiltalign.methods.slab_model import (
     SlabModel,
@@ -204,3 +206,23 @@ def test_a_line_that_puts_all_into_few_frequencies_counts_no_more_than_others():
     even = equally_strong(values, spectra.shown, np.linalg.norm(spectra.frequency_yx, axis=1))
     power = np.square(np.abs(even)).mean(axis=1)
     assert power[40:45, 3] == pytest.approx(np.ones(5), rel=0.2)
+
+
+def test_both_sides_compute_the_same(fake_cupy):
+    here, seen, _ = drawn(300, 5)
+    with use_device("cuda"):
+        there = here.on_device()
+    assert there.values is not here.values
+    told = []
+    for spectra in (here, there):
+        found = precisions(spectra, seen, model(), block(5))
+        one = evidence(spectra, found)
+        left = residuals(spectra, found)
+        turned = spectra.displaced(np.full((len(TILTS_DEG), 5, 2), 7.0)).thinned(40)
+        told.append([
+            found[0].fisher, one.energy, one.gradient_yx, one.curvature, energies(spectra, found), left.product,
+            left.predicted_power, log_likelihood(spectra, seen, model(), block(5)), to_host(turned.values),
+            fit_signal(spectra, seen, model()).signal,
+        ])  # fmt: skip
+    for cpu, gpu in zip(*told, strict=True):
+        np.testing.assert_allclose(gpu, cpu, rtol=2e-4, atol=2e-4 * np.abs(cpu).max())

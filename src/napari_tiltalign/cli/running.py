@@ -29,7 +29,7 @@ class RunOptions:
     workers
         Series at a time; 0 to choose from cores, memory and GPUs.
     device
-        cuda insists on a GPU, auto takes one if there is one, for methods that can use it.
+        cuda insists on a GPU, which slab uses then; auto works on the CPU as long as that has not been measured.
     gpus
         GPUs to use, one worker for each: 0:1:2.
     memory_gb

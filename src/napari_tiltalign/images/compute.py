@@ -74,6 +74,17 @@ def device() -> Literal["cpu", "cuda"]:
     return "cpu" if wanted == "cpu" or _gpu_problem() else "cuda"
 
 
+def gpu_is_demanded() -> bool:
+    """Whether the device ``cuda`` is demanded, which code that was not measured on many GPUs waits for.
+
+    Raises
+    ------
+    ProgramMissing
+        If it is, and there is no GPU.
+    """
+    return _wanted_device.get() == "cuda" and device() == "cuda"
+
+
 def check_device(name: str) -> None:
     """Make sure that a device is there.
 

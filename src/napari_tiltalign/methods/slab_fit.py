@@ -187,7 +187,8 @@ class _Pass:
         self._refit()
 
     def _cut(self) -> None:
-        self.spectra = tile_spectra(self.level, self.scale, self.pose.views, self.pose.x_tilt_deg, self.centres)
+        cut = tile_spectra(self.level, self.scale, self.pose.views, self.pose.x_tilt_deg, self.centres)
+        self.spectra = cut.on_device()
         self.cut = _State(self.pose, self.centres, self.spectra)
 
     def _look(self) -> None:

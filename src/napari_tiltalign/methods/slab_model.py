@@ -16,12 +16,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_tiltalign.geometry import FloatArray
+from napari_tiltalign.images.arrays import map_parts, module_of, to_host
 from napari_tiltalign.images.compute import map_views
 from napari_tiltalign.methods.slab_tiles import Block, TileSpectra, plane_matrices
 
@@ -29,11 +30,11 @@ HIGHEST_SIGNAL = 0.65
 """Largest part of the power that is believed to be signal: a real specimen is never quite a random slab."""
 
 _DEPTHS = 24
-_CHUNK = 192
-"""Frequencies worked on at a time by one thread."""
+_CHUNK, _CHUNK_OF_GPU = 192, 4096
+"""Frequencies worked on at a time by one thread, and by the GPU."""
 
 Result = TypeVar("Result")
-_Covariances = Callable[[slice], NDArray[np.float32]]
+_Covariances = Callable[[slice], Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,7 +126,7 @@ class Precision:
     block
         Which views and tiles.
     matrices
-        Shape (k, m, m), float32: Q = K^-1.
+        Shape (k, m, m), float32: Q = K^-1; on the GPU if the coefficients are.
     fisher
         Shape (m, m, 2, 2), per square Angstrom: expected second derivative of ``y^H Q y / 2`` of one tile by
         displacements of the views, ``4 pi^2 sum_k k k' (Q_ij K_ij - delta_ij)``.
@@ -144,20 +145,20 @@ def precisions(spectra: TileSpectra, seen: Sight, model: SlabModel, blocks: Sequ
 def _precision(spectra: TileSpectra, seen: Sight, model: SlabModel, block: Block) -> Precision:
     frequency, n = spectra.frequency_yx, len(block.views)
     covariance_of = _covariances(spectra, seen, model, block)
-    matrices = np.empty((len(frequency), n, n), np.float32)
-    own = np.arange(n)
+    xp = module_of(spectra.values)
+    matrices = xp.empty((len(frequency), n, n), np.float32)
+    own = xp.arange(n)
+    squares = xp.asarray((frequency[:, :, None] * frequency[:, None, :]).reshape(len(frequency), 4))
 
     def invert(part: slice) -> FloatArray:
         covariance = covariance_of(part)
-        matrices[part] = np.linalg.inv(covariance)
+        matrices[part] = xp.linalg.inv(covariance)
         told = matrices[part] * covariance
         told[:, own, own] -= 1.0
-        k = frequency[part]
-        squares = (k[:, :, None] * k[:, None, :]).reshape(len(k), 4)
-        fisher: FloatArray = told.reshape(len(k), n * n).T.astype(np.float64) @ squares
+        fisher: FloatArray = to_host(told.reshape(len(told), n * n).T.astype(np.float64) @ squares[part])
         return 4 * np.pi**2 * fisher
 
-    fisher = sum(_by_chunks(invert, len(frequency)), np.zeros((n * n, 4)))
+    fisher = sum(_by_chunks(invert, spectra), np.zeros((n * n, 4)))
     return Precision(block, matrices, fisher.reshape(n, n, 2, 2))
 
 
@@ -169,12 +170,13 @@ def _covariances(spectra: TileSpectra, seen: Sight, model: SlabModel, block: Blo
     raw = seen.raw_per_angst[:, views]
     power = np.interp(raw, model.ring_per_angst, model.signal) * model.view_factor[views]
     power *= raw < spectra.scale.highest
-    amplitude = np.sqrt(np.clip(power * tile, 0.0, HIGHEST_SIGNAL)).astype(np.float32)
-    coherence = seen.coherence[:, views[:, None], views]
-    own = np.arange(len(views))
+    xp = module_of(spectra.values)
+    amplitude = xp.asarray(np.sqrt(np.clip(power * tile, 0.0, HIGHEST_SIGNAL)).astype(np.float32))
+    coherence = xp.asarray(seen.coherence[:, views[:, None], views])
+    column, own = xp.asarray(seen.column), xp.arange(len(views))
 
-    def at(part: slice) -> NDArray[np.float32]:
-        covariance: NDArray[np.float32] = coherence[seen.column[part]]
+    def at(part: slice) -> Any:
+        covariance = coherence[column[part]]
         covariance *= amplitude[part, :, None]
         covariance *= amplitude[part, None, :]
         covariance[:, own, own] = 1.0
@@ -215,28 +217,31 @@ def evidence(spectra: TileSpectra, found: Sequence[Precision]) -> Evidence:
     return Evidence(energy, gradient, curvature)
 
 
-def _values(spectra: TileSpectra, block: Block, part: slice) -> NDArray[np.complex64]:
-    values: NDArray[np.complex64] = spectra.values[part][:, block.views[:, None], block.tiles]
-    return values
+def _values(spectra: TileSpectra, block: Block, part: slice) -> Any:
+    xp = module_of(spectra.values)
+    return spectra.values[part][:, xp.asarray(block.views)[:, None], xp.asarray(block.tiles)]
 
 
 def _block_evidence(spectra: TileSpectra, found: Precision) -> tuple[FloatArray, FloatArray, FloatArray]:
     frequency, n, p = spectra.frequency_yx, len(found.block.views), len(found.block.tiles)
-    diagonal = np.arange(n)
+    xp = module_of(spectra.values)
+    diagonal = xp.arange(n)
+    k_yx = xp.asarray(frequency.astype(np.float32))
 
     def part_of(part: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
         y = _values(spectra, found.block, part)
         q = _times(found.matrices[part], y)
         out_of_phase = y.real * q.imag - y.imag * q.real
         in_phase = _product(y, q)
-        k = frequency[part].astype(np.float32)
+        k = k_yx[part]
         gradient = 2 * np.pi * (out_of_phase.reshape(len(k), n * p).T @ k).reshape(n, p, 2)
         own = found.matrices[part][:, diagonal, diagonal][:, :, None] * (y.real**2 + y.imag**2) - in_phase
-        curvature = 4 * np.pi**2 * np.einsum("knp,k->np", own, np.square(k).sum(axis=1))
-        return 0.5 * in_phase.sum(axis=(0, 1), dtype=np.float64), gradient, curvature
+        curvature = 4 * np.pi**2 * xp.einsum("knp,k->np", own, xp.square(k).sum(axis=1))
+        energy = 0.5 * in_phase.sum(axis=(0, 1), dtype=np.float64)
+        return to_host(energy), to_host(gradient), to_host(curvature)
 
     energy, gradient, curvature = np.zeros(p), np.zeros((n, p, 2)), np.zeros((n, p))
-    for one in _by_chunks(part_of, len(frequency)):
+    for one in _by_chunks(part_of, spectra):
         energy += one[0]
         gradient += one[1]
         curvature += one[2]
@@ -251,10 +256,9 @@ def energies(spectra: TileSpectra, found: Sequence[Precision]) -> FloatArray:
         def part_of(part: slice, one: Precision = one) -> FloatArray:
             y = _values(spectra, one.block, part)
             q = _times(one.matrices[part], y)
-            total: FloatArray = 0.5 * _product(y, q).sum(axis=(0, 1), dtype=np.float64)
-            return total
+            return to_host(0.5 * _product(y, q).sum(axis=(0, 1), dtype=np.float64))
 
-        energy[one.block.tiles] = np.sum(_by_chunks(part_of, len(spectra.frequency_yx)), axis=0)
+        energy[one.block.tiles] = np.sum(_by_chunks(part_of, spectra), axis=0)
     return energy
 
 
@@ -278,37 +282,38 @@ class LeftOut:
 def residuals(spectra: TileSpectra, found: Sequence[Precision]) -> LeftOut:
     """Predict every view from the others where there is signal, ``y_i - (Q y)_i / Q_ii``."""
     sums = np.zeros((3, spectra.values.shape[1]))
+    xp = module_of(spectra.values)
     for one in found:
-        own = np.arange(len(one.block.views))
+        own = xp.arange(len(one.block.views))
 
-        def part_of(part: slice, one: Precision = one, own: NDArray[np.intp] = own) -> FloatArray:
+        def part_of(part: slice, one: Precision = one, own: Any = own) -> FloatArray:
             y = _values(spectra, one.block, part)
             diagonal = one.matrices[part][:, own, own][:, :, None]
             predicted = y - _times(one.matrices[part], y) / diagonal
             told = diagonal > 1.0 + 1e-6  # where nothing is predicted, only noise would be added
             product = _product(y, predicted) * told
             powers = [(some.real**2 + some.imag**2) * told for some in (y, predicted)]
-            return np.stack([some.sum(axis=(0, 2), dtype=np.float64) for some in (product, *powers)])
+            return np.stack([to_host(some.sum(axis=(0, 2), dtype=np.float64)) for some in (product, *powers)])
 
-        sums[:, one.block.views] += np.sum(_by_chunks(part_of, len(spectra.frequency_yx)), axis=0)
+        sums[:, one.block.views] += np.sum(_by_chunks(part_of, spectra), axis=0)
     return LeftOut(*sums)
 
 
-def _times(matrices: NDArray[np.float32], values: NDArray[np.complex64]) -> NDArray[np.complex64]:
+def _times(matrices: Any, values: Any) -> Any:
     """Real matrices (k, n, n) times complex columns (k, n, p)."""
     k, n, p = values.shape
-    product = matrices @ np.ascontiguousarray(values).view(np.float32).reshape(k, n, 2 * p)
+    product = matrices @ module_of(values).ascontiguousarray(values).view(np.float32).reshape(k, n, 2 * p)
     return product.view(np.complex64)
 
 
-def _product(one: NDArray[np.complex64], other: NDArray[np.complex64]) -> NDArray[np.float32]:
+def _product(one: Any, other: Any) -> Any:
     """Real part of the product of one and the conjugate of the other."""
-    product: NDArray[np.float32] = one.real * other.real + one.imag * other.imag
-    return product
+    return one.real * other.real + one.imag * other.imag
 
 
-def _by_chunks(function: Callable[[slice], Result], count: int) -> list[Result]:
-    return map_views(function, [slice(start, start + _CHUNK) for start in range(0, count, _CHUNK)])
+def _by_chunks(function: Callable[[slice], Result], spectra: TileSpectra) -> list[Result]:
+    count, chunk = len(spectra.frequency_yx), _CHUNK if module_of(spectra.values) is np else _CHUNK_OF_GPU
+    return map_parts(function, [slice(start, start + chunk) for start in range(0, count, chunk)], spectra.values)
 
 
 def log_likelihood(spectra: TileSpectra, seen: Sight, model: SlabModel, blocks: Sequence[Block]) -> float:
@@ -317,17 +322,18 @@ def log_likelihood(spectra: TileSpectra, seen: Sight, model: SlabModel, blocks: 
     ``sum (y^H y - y^H K^-1 y - log|K|)``; the first term makes different places of one specimen comparable.
     """
     gain, count = 0.0, 0
+    xp = module_of(spectra.values)
     for block in blocks:
         covariance_of = _covariances(spectra, seen, model, block)
 
         def part_of(part: slice, block: Block = block, covariance_of: _Covariances = covariance_of) -> float:
             covariance = covariance_of(part)
             y = _values(spectra, block, part)
-            explained = y.real**2 + y.imag**2 - _product(y, _times(np.linalg.inv(covariance), y))
-            factor = np.linalg.cholesky(covariance)  # |K| = product of the squares of its diagonal
-            log_determinant = 2.0 * np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(dtype=np.float64)
+            explained = y.real**2 + y.imag**2 - _product(y, _times(xp.linalg.inv(covariance), y))
+            factor = xp.linalg.cholesky(covariance)  # |K| = product of the squares of its diagonal
+            log_determinant = 2.0 * xp.log(xp.diagonal(factor, axis1=1, axis2=2)).sum(dtype=np.float64)
             return float(explained.sum(dtype=np.float64) - len(block.tiles) * log_determinant)
 
-        gain += sum(_by_chunks(part_of, len(spectra.frequency_yx)))
+        gain += sum(_by_chunks(part_of, spectra))
         count += block.tiles.size * block.views.size
     return gain / max(count, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from napari_tiltalign.geometry import FloatArray
+from napari_tiltalign.images.arrays import to_host
 from napari_tiltalign.images.compute import map_views
 from napari_tiltalign.methods.slab_model import Sight, SlabModel
 from napari_tiltalign.methods.slab_tiles import TileSpectra
@@ -49,7 +50,8 @@ _Pair = tuple[int, int, FloatArray, FloatArray, FloatArray, FloatArray]
 
 def _neighbour_pairs(spectra: TileSpectra, seen: Sight, frequencies: slice) -> list[_Pair]:
     n = spectra.values.shape[1]
-    values, column, raw_per_angst = (of[frequencies] for of in (spectra.values, seen.column, seen.raw_per_angst))
+    column, raw_per_angst = (of[frequencies] for of in (seen.column, seen.raw_per_angst))
+    values = to_host(spectra.values[frequencies])
 
     def one(pair: tuple[int, int]) -> _Pair:
         i, j = pair

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from napari_tiltalign.geometry import FloatArray
+from napari_tiltalign.images.arrays import map_parts, module_of, to_device
 from napari_tiltalign.images.compute import map_views
 from napari_tiltalign.images.tiles import hann_window
 from napari_tiltalign.methods.flat_series import Level
@@ -75,7 +76,7 @@ class TileSpectra:
     frequency_yx
         Shape (k, 2), cycles per Angstrom in the specimen plane; one of each pair of opposite frequencies.
     values
-        Shape (k, n, p), complex64; 0 where a view does not show a tile.
+        Shape (k, n, p), complex64; 0 where a view does not show a tile. On the GPU where `on_device` has put them.
     shown
         Shape (n, p): which views show a tile.
     scale
@@ -90,7 +91,13 @@ class TileSpectra:
     def thinned(self, count: int) -> TileSpectra:
         """Return a fixed random choice of so many of the frequencies."""
         chosen = np.sort(np.random.default_rng(0).permutation(len(self.frequency_yx))[:count])
-        return TileSpectra(self.frequency_yx[chosen], np.ascontiguousarray(self.values[chosen]), self.shown, self.scale)
+        xp = module_of(self.values)
+        values = xp.ascontiguousarray(self.values[xp.asarray(chosen)])
+        return TileSpectra(self.frequency_yx[chosen], values, self.shown, self.scale)
+
+    def on_device(self) -> TileSpectra:
+        """Return the same with the coefficients on the GPU, if that is to be used."""
+        return dataclasses.replace(self, values=to_device(self.values))
 
     def displaced(self, displacement_yx: FloatArray) -> TileSpectra:
         """Return the coefficients of tiles a little beside, without cutting them (Fourier's shift theorem).
@@ -101,17 +108,20 @@ class TileSpectra:
             Shape (n, p, 2), Angstrom in the specimen plane: how far beside, for every view and tile. The content of the
             window is taken to be the same, so it should be a small part of the tile.
         """
-        (y, row), (x, column) = (np.unique(axis, return_inverse=True) for axis in self.frequency_yx.T)
-        values = np.empty_like(self.values)
+        xp = module_of(self.values)
+        axes = [np.unique(axis, return_inverse=True) for axis in self.frequency_yx.T]
+        steps = [xp.asarray(2j * np.pi * frequency) for frequency, _ in axes]
+        rows = [xp.asarray(index) for _, index in axes]
+        values, ways = xp.empty_like(self.values), xp.asarray(displacement_yx)
 
         def turn(view: int) -> None:
-            phases = (
-                np.exp(2j * np.pi * frequency[:, None] * displacement_yx[view, :, axis]).astype(np.complex64)[index]
-                for axis, (frequency, index) in enumerate(((y, row), (x, column)))
+            along_y, along_x = (
+                xp.exp(step[:, None] * ways[view, :, axis]).astype(np.complex64)[index]
+                for axis, (step, index) in enumerate(zip(steps, rows, strict=True))
             )
-            np.multiply(self.values[:, view], np.multiply(*phases), out=values[:, view])
+            xp.multiply(self.values[:, view], along_y * along_x, out=values[:, view])
 
-        map_views(turn, range(values.shape[1]))
+        map_parts(turn, range(values.shape[1]), values)
         return dataclasses.replace(self, values=values)
 
 
