@@ -78,7 +78,9 @@ def test_tracks_are_carried_with_states_and_reasons(found):
     assert np.isfinite(tracks.residual_yx_px[used]).all()
     assert (tracks.sd_px[used] > 0).all()
     assert set(tracks.state.tolist()) <= {State.MEASURED, State.REJECTED}
-    assert set(tracks.reason[~used].tolist()) <= {REJECTION_REASONS.index("outside")}
+    assert set(tracks.reason[~used].tolist()) <= {
+        REJECTION_REASONS.index(name) for name in ("outside", "vague", "moved", "outlier")
+    }
     inside = (tracks.position_yx_px > 0).all(axis=1) & (tracks.position_yx_px < found.image_shape_yx).all(axis=1)
     assert inside[used].all()
 

@@ -15,6 +15,7 @@ from napari_tiltalign.methods.certainty import Certainty
 from napari_tiltalign.methods.flat_series import FlatSeries
 from napari_tiltalign.methods.learned_model import DETAILS_KEY, LearnedModel
 from napari_tiltalign.methods.pair_graph import stretch_matrices
+from napari_tiltalign.methods.patch_outliers import without_contradictions, without_vague
 from napari_tiltalign.methods.patch_rounds import PatchState, Tracked
 from napari_tiltalign.methods.priors import ViewPriors, default_priors
 from napari_tiltalign.methods.projection import geometry_from_views
@@ -32,6 +33,8 @@ from napari_tiltalign.model import (
 
 _FAR_FROM_NOMINAL_DEG = 5.0
 _WHOLE = 0.95
+_MOST_SOLUTIONS = 4
+"""Each solution leaves out what contradicts it; the first leaves out nearly all of that."""
 _HEIGHT_SD = 0.12
 """Prior spread of the patches in z, parts of the larger side of the field: a specimen may be tilted in its holder."""
 
@@ -76,9 +79,7 @@ def alignment_from(run: PatchRun) -> Alignment:
     geometry = _geometry(run, motion)
     tracks = _tracks(run, motion)
     model = _model(run, tracks)
-    solved = solve_tracks(
-        tracks, model, geometry, series.pixel_size_angst, series.image_shape_yx, take_part=_taking_part(run)
-    )
+    solved = _solved(run, tracks, model, geometry)
     included, reasons = _included(run, solved.solved)
     alignment = Alignment(
         series_name=series.name,
@@ -108,6 +109,22 @@ def alignment_from(run: PatchRun) -> Alignment:
         ),
     )
     return alignment.replace(flags=_flags(run, alignment, solved))
+
+
+def _solved(run: PatchRun, tracks: Tracks, model: LearnedModel, start: ViewGeometry) -> SolvedTracks:
+    """Solve the tracks, leave out what contradicts the geometry, and solve the rest."""
+    wave_px = run.tracked.shortest_wave_angst / run.series.pixel_size_angst
+    take_part, unit_start = _taking_part(run), None
+    for _ in range(_MOST_SOLUTIONS):
+        solved = solve_tracks(
+            tracks, model, start, run.series.pixel_size_angst, run.series.image_shape_yx,
+            take_part=take_part, unit_start=unit_start,
+        )  # fmt: skip
+        kept = without_contradictions(solved.tracks, wave_px)
+        if kept.used.sum() == tracks.used.sum():
+            break
+        tracks, start, unit_start = kept, solved.geometry, solved.unit_magnification_geometry
+    return solved
 
 
 def back_to_nominal(state: PatchState) -> RigidMotion:
@@ -149,11 +166,13 @@ def _tracks(run: PatchRun, motion: RigidMotion) -> Tracks:
         run.flat.order[at.used[view]],
         seen_at[view, patch] / series.pixel_size_angst + np.array(series.image_shape_yx) // 2,
     )
-    return tracks.replace(
+    tracks = tracks.replace(
         sd_px=tracked.sd_angst[patch, view] / series.pixel_size_angst,
         state=np.where(measured, int(State.MEASURED), int(State.REJECTED)),
         reason=np.where(measured, 0, REJECTION_REASONS.index("outside")),
     )
+    alone_sd_px = tracked.step.observation_sd[patch, view] / series.pixel_size_angst
+    return without_vague(tracks, alone_sd_px, tracked.shortest_wave_angst / series.pixel_size_angst)
 
 
 def _model(run: PatchRun, tracks: Tracks) -> LearnedModel:

@@ -138,6 +138,8 @@ class Tracked:
         Log likelihood per patch.
     moved_angst
         How far the last step moved the patches, root mean square.
+    shortest_wave_angst
+        Of those that patches were compared by.
     """
 
     state: PatchState
@@ -151,6 +153,7 @@ class Tracked:
     strength: FloatArray
     likelihood: float
     moved_angst: float
+    shortest_wave_angst: float
 
 
 def track(
@@ -222,7 +225,7 @@ def track(
         state, points = levelled(state, points)
         result = Tracked(
             state, points, seen, step, measured_at, measured_points, errors, step.observation_sd, measured.strength,
-            likelihood, moved,
+            likelihood, moved, 1.0 / scale.highest,
         )  # fmt: skip
         if round_ > 2 and moved < _SETTLED / scale.highest:
             break

@@ -34,6 +34,7 @@ REJECTION_REASONS: tuple[str, ...] = (
     "moved",  # the best fit is too far from the prediction
     "outlier",  # contradicts the geometry
     "deleted",  # by a person
+    "vague",  # what it shows says too little about its place
 )
 """Why an observation is not used; stored as an index into this tuple."""
 
