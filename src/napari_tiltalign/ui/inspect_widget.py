@@ -21,6 +21,7 @@ from napari_tiltalign.quality.preview import Preview
 from napari_tiltalign.ui.attach import session_of
 from napari_tiltalign.ui.candidate_box import CandidateBox
 from napari_tiltalign.ui.closing import guard_when_shown
+from napari_tiltalign.ui.expected_error_row import ExpectedErrorRow
 from napari_tiltalign.ui.hearing import hear
 from napari_tiltalign.ui.overlays import residual_scale_px
 from napari_tiltalign.ui.plots import ResidualMap, ViewPlots
@@ -52,6 +53,7 @@ class InspectWidget(QWidget):
         self._session = session_of(napari_viewer)
         guard_when_shown(self, self._session)
         self._theme_name = napari_viewer.theme
+        self.expected_error = ExpectedErrorRow(napari_viewer)
         self.setMinimumWidth(MINIMUM_WIDTH_PX)
         self._grid: ResidualGrid | None = None
         self._build()
@@ -75,7 +77,12 @@ class InspectWidget(QWidget):
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QScrollArea.Shape.NoFrame)
         scroll.setWidget(self.plots)
-        self.tabs.addTab(scroll, "Views")
+        views = QWidget()
+        column = QVBoxLayout(views)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.expected_error)
+        column.addWidget(scroll, 1)
+        self.tabs.addTab(views, "Views")
         self.tabs.addTab(beads, "Beads")
         self.tabs.setTabToolTip(0, "Shift, rotation, tilt and residual of every view; click to go there")
         self.tabs.setTabToolTip(1, "Residual of every bead in every view; click to go there")

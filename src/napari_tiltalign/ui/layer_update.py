@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from napari.layers import Layer, Points, Tracks, Vectors
+from napari.layers import Image, Layer, Points, Tracks, Vectors
 
 
 def fits(layer: Layer, data: Any) -> bool:
@@ -30,7 +30,7 @@ def update_layer(layer: Layer, data: Any, attributes: dict[str, Any]) -> None:
     Parameters
     ----------
     layer
-        Points, vectors or tracks.
+        Points, vectors, tracks or an image.
     data, attributes
         As for a new layer of this kind.
     """
@@ -40,6 +40,9 @@ def update_layer(layer: Layer, data: Any, attributes: dict[str, Any]) -> None:
         _update_vectors(layer, data, attributes)
     elif isinstance(layer, Tracks):
         _update_tracks(layer, data, attributes)
+    elif isinstance(layer, Image):
+        layer.data = data
+        layer.contrast_limits = attributes["contrast_limits"]
     else:
         raise TypeError(f"overlays are no {type(layer).__name__} layers")
 

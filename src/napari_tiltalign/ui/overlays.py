@@ -11,6 +11,7 @@ from napari.utils.colormaps import Colormap
 from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.model import Alignment, TiltSeries
 from napari_tiltalign.ui.bead_table import bead_diameter_px, gaps, used_beads
+from napari_tiltalign.ui.expected_error_overlay import EXPECTED_ERROR, expected_error_overlay, known_error
 from napari_tiltalign.ui.frame import Frame
 from napari_tiltalign.ui.height_overlay import HEIGHTS, heights_overlay
 from napari_tiltalign.ui.layer_data import LayerData, placement
@@ -20,7 +21,7 @@ from napari_tiltalign.ui.work import Candidate
 BEADS, GAPS, PATHS, RESIDUALS, AXIS = "beads", "gaps", "bead paths", "residuals", "tilt axis"
 """Names of the layers."""
 
-ALL = (AXIS, PATHS, HEIGHTS, MOTION, RESIDUALS, GAPS, BEADS)
+ALL = (EXPECTED_ERROR, AXIS, PATHS, HEIGHTS, MOTION, RESIDUALS, GAPS, BEADS)
 """All of them, the lowest first."""
 
 _OF_TRACKS = frozenset({BEADS, GAPS, PATHS, RESIDUALS, HEIGHTS})
@@ -61,7 +62,7 @@ def residual_colours(residual_px: FloatArray) -> FloatArray:
 
 
 def roles_of(candidate: Candidate) -> tuple[str, ...]:
-    """Layers that an alignment has: those of tracks and of local motion only where there are any.
+    """Layers that an alignment has: those of tracks, local motion and expected error only where there are any.
 
     The layer of local motion stays, empty, while it is looked for again.
     """
@@ -69,6 +70,8 @@ def roles_of(candidate: Candidate) -> tuple[str, ...]:
     lacking = set() if alignment.tracks is not None else set(_OF_TRACKS)
     if alignment.local_motion is None and not candidate.motion_due:
         lacking.add(MOTION)
+    if known_error(alignment) is None:
+        lacking.add(EXPECTED_ERROR)
     return tuple(role for role in ALL if role not in lacking)
 
 
@@ -87,6 +90,8 @@ def overlay(role: str, series: TiltSeries, alignment: Alignment, frame: Frame, s
             return heights_overlay(series, alignment, frame)
         case "local motion":
             return motion_overlay(series, alignment, frame)
+        case "expected error":
+            return expected_error_overlay(series, alignment, frame)
         case "tilt axis":
             return axis_overlay(series, alignment, frame)
         case _:

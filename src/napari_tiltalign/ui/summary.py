@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from napari_tiltalign.model import Alignment, Flag
+from napari_tiltalign.ui.expected_error_overlay import expected_error_text, known_error
 
 
 def alignment_summary(alignment: Alignment) -> list[str]:
@@ -24,14 +23,7 @@ def alignment_summary(alignment: Alignment) -> list[str]:
 
 
 def _expected_error(alignment: Alignment) -> list[str]:
-    error = None if alignment.uncertainty is None else alignment.uncertainty.expected_error
-    if error is None or not np.isfinite(error.rms_angst).any():
-        return []
-    low, high = np.nanmin(error.rms_angst), np.nanmax(error.rms_angst)
-    pixel = alignment.pixel_size_angst
-    return [
-        f"expected error {error.overall_angst / pixel:.2g} px, {low / pixel:.2g} to {high / pixel:.2g} over the field"
-    ]
+    return [] if known_error(alignment) is None else [expected_error_text(alignment)]
 
 
 def flag_text(flag: Flag) -> str:
