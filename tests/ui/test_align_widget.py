@@ -345,3 +345,24 @@ def test_a_method_that_cannot_be_used_says_why(widget, dataset, monkeypatch):
     assert not widget.run_all_button.enabled
     assert not widget.form.enabled
     assert "batchruntomo was not found" in widget.summary.value
+
+
+def test_a_program_that_is_not_found_can_be_told_in_the_form(make_napari_viewer, dataset, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("IMOD_DIR", raising=False)
+    viewer = make_napari_viewer()
+    widget = align_widget.widget_class("imod-fiducial")(viewer)
+    session_of(viewer).open(dataset)
+    assert "Not available here" in widget.summary.value
+    assert not widget.run_button.enabled
+    assert widget.form.enabled
+    program = tmp_path / "elsewhere" / "batchruntomo"
+    program.parent.mkdir()
+    widget.form["executable"].value = str(program)
+    assert "does not exist" in widget.summary.value
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    widget.form["executable"].value = ""
+    widget.form["executable"].value = str(program)
+    assert "Not available" not in widget.summary.value
+    assert widget.run_button.enabled

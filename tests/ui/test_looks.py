@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from magicgui.widgets import CheckBox
 from npe2 import PluginManifest
 from qtpy.QtWidgets import QAbstractButton, QApplication, QScrollArea
 
@@ -54,6 +55,27 @@ def test_widgets_fit_into_a_small_window(make_napari_viewer, dataset, truth, qtb
     session.open(dataset)
     session.do(AddAlignment("exact", truth))
     assert [text for name in widget_names() for text in complaints(viewer, name, qtbot)] == []
+
+
+@pytest.mark.parametrize("name", ["Align by gold beads", "Align by patches", "Align with AreTomo"])
+def test_fields_of_a_form_begin_in_one_line(make_napari_viewer, name, qtbot):
+    viewer = make_napari_viewer(show=True)
+    viewer.window.resize(*SIZE)
+    _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name)
+    fields = [field.native for field in widget.form if not isinstance(field, CheckBox)]
+    assert len(fields) > 3
+
+    def begin_in_one_line() -> bool:
+        return len({field.mapTo(widget.form.native, field.rect().topLeft()).x() for field in fields}) == 1
+
+    qtbot.waitUntil(begin_in_one_line, timeout=10_000)
+    seen = next(parent for parent in parents(widget.form.native) if isinstance(parent, QScrollArea)).viewport()
+    qtbot.waitUntil(lambda: widget.form.native.width() <= seen.width(), timeout=10_000)
+
+
+def parents(widget):
+    while (widget := widget.parentWidget()) is not None:
+        yield widget
 
 
 def _scrolls(child, top) -> bool:

@@ -6,7 +6,9 @@ import gc
 import threading
 
 import pytest
-from qtpy.QtWidgets import QWidget
+from qtpy.compat import isalive
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_tiltalign.errors import MethodFailed
 from napari_tiltalign.ui.tasks import Running, Task, in_thread
@@ -106,3 +108,15 @@ def test_a_widget_that_is_collected_as_garbage_stops_its_task(qtbot):
         gc.collect()
         go_on.set()
     assert heard == []
+
+
+def test_a_task_that_qt_has_deleted_before_its_widget_is_no_trouble(qtbot):
+    running, widget = Running(), QWidget()
+    running.task = Task(lambda progress: None)
+    running.stop_with(widget)
+    running.task.deleteLater()
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    assert not isalive(running.task)
+    widget.deleteLater()
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    assert not running.is_busy

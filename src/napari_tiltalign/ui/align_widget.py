@@ -20,9 +20,9 @@ from qtpy.QtWidgets import QApplication
 
 from napari_tiltalign.api import align
 from napari_tiltalign.batch import Existing, SeriesOutcome
-from napari_tiltalign.errors import BadInput, TiltAlignError
+from napari_tiltalign.errors import BadInput, ProgramMissing, TiltAlignError
 from napari_tiltalign.io.output_folder import OutputFolder
-from napari_tiltalign.methods.base import Method, MethodOptions, methods, unavailable_because
+from napari_tiltalign.methods.base import Method, MethodOptions, check_usable, methods, unavailable_because
 from napari_tiltalign.model import Alignment, Dataset
 from napari_tiltalign.ui import batch_task, save_row
 from napari_tiltalign.ui.area_row import FIELD, AreaRow
@@ -44,6 +44,9 @@ from napari_tiltalign.ui.wrapped import Scrolling, let_wrap
 
 NOTHING, IN_USE = START_CHOICES = ("the angles in the input", "the alignment in use")
 """What a method can start from."""
+
+_PROGRAM = "executable"
+"""Option with the path of another program, which may be given where the program is not found by itself."""
 
 
 def __getattr__(name: str) -> type[AlignWidget]:
@@ -108,7 +111,7 @@ class AlignWidget(Container[Widget]):
         )
         self.cancel_button = PushButton(text="Cancel", enabled=False, tooltip="Stop; what is done already is kept")
         self.progress = ProgressBar(value=0, max=1000, visible=False)
-        self.message = Label(value="")
+        self.message = Label(value="", visible=False)
         self.series_progress = SeriesProgress()
         self.log = TextEdit(value="", tooltip="What was done, the last at the end")
         self.log.native.setReadOnly(True)
@@ -164,6 +167,8 @@ class AlignWidget(Container[Widget]):
         """Remember what the form shows, unless it is refused; then running will say why."""
         with suppress(BadInput):
             self._options.change(self._series_name(), self.form.value)
+        if _PROGRAM in self._method.Options.model_fields:
+            self._update_buttons()
 
     def _series_name(self) -> str:
         series = self._session.series
@@ -262,7 +267,7 @@ class AlignWidget(Container[Widget]):
         task.progressed.connect(self._show_progress)
         task.finished.connect(self._after_task)
         self._runs.task = task
-        self.message.value = message
+        self._say(message)
         self._update_buttons()
         task.start()
 
@@ -281,11 +286,16 @@ class AlignWidget(Container[Widget]):
         """Stop what runs."""
         if self._runs.task is not None:
             self._runs.task.cancel()
-            self.message.value = "stopping ..."
+            self._say("stopping ...")
 
     def _show_progress(self, fraction: float, message: str) -> None:
         self.progress.value = round(1000 * fraction)
+        self._say(message)
+
+    def _say(self, message: str) -> None:
+        """Tell what is being done; nothing takes no room."""
         self.message.value = message
+        self.message.visible = bool(message)
 
     def _take(
         self, dataset: Dataset | None, name: str, alignment: Alignment, seconds: float, *, on_disk: bool = False
@@ -310,14 +320,14 @@ class AlignWidget(Container[Widget]):
     def _after_task(self) -> None:
         self._runs.task = None
         self.series_progress.show_running({})
-        self.message.value = ""
+        self._say("")
         self._update_buttons()
 
     def _update_buttons(self) -> None:
         dataset, idle = self._session.dataset, not self.is_running
-        why_not = unavailable_because(self._method)
+        why_not = self._why_not()
         self.summary.value = f"⚠ Not available here: {why_not}" if why_not else self._method.summary
-        self.form.enabled = not why_not
+        self.form.enabled = not why_not or _PROGRAM in self._method.Options.model_fields
         self.run_button.enabled = idle and not why_not and self._session.series is not None
         self.run_all_button.enabled = idle and not why_not and dataset is not None and len(dataset) > 0
         self.start_box.enabled = idle and not why_not and self._session.alignment is not None
@@ -329,6 +339,18 @@ class AlignWidget(Container[Widget]):
         self.progress.visible = not idle
         if idle:
             self.progress.value = 0
+
+    def _why_not(self) -> str:
+        """Why the method cannot be used; empty if it can. A program may be where the form says, and nowhere else."""
+        if _PROGRAM in self._method.Options.model_fields and self.form[_PROGRAM].value:
+            try:
+                check_usable(self._method, self.form.value)
+            except ProgramMissing as error:
+                return str(error)
+            except BadInput:
+                return ""  # running says what is wrong
+            return ""
+        return unavailable_because(self._method)
 
     def _write(self, text: str) -> None:
         self.log.native.append(text)

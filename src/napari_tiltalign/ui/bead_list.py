@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from qtpy.QtCore import QPoint, Qt, Signal  # type: ignore[attr-defined]
-from qtpy.QtGui import QBrush, QColor
+from qtpy.QtCore import QPoint, QSize, Qt, Signal  # type: ignore[attr-defined]
+from qtpy.QtGui import QColor, QResizeEvent
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QMenu, QTreeWidget, QTreeWidgetItem
 
 from napari_tiltalign.ui.bead_summary import bead_summary
@@ -14,7 +14,7 @@ from napari_tiltalign.ui.hearing import hear
 from napari_tiltalign.ui.overlays import residual_colours
 from napari_tiltalign.ui.session import Session
 
-_HEADERS = ("Bead", "Views", "Residual", "Left out", "State")
+_HEADERS = ("Bead", "Views", "Resid.", "Left out", "State")
 _TOOLTIPS = (
     "Number of the bead",
     "In how many views it is used",
@@ -23,6 +23,8 @@ _TOOLTIPS = (
     "suspect: fits much worse than the other beads; locked: protected from edits",
 )
 _RESIDUAL = 2
+_SWATCH_PX = 9
+"""Of the colour that the bead has in the images; numbers in that colour cannot be read on a light ground."""
 
 
 class _Row(QTreeWidgetItem):
@@ -55,6 +57,7 @@ class BeadList(QTreeWidget):
         self.setRootIsDecorated(False)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)  # the last column takes what is left
         self.setUniformRowHeights(True)
+        self.setIconSize(QSize(_SWATCH_PX, _SWATCH_PX))
         self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.setSortingEnabled(True)
         self.sortByColumn(_RESIDUAL, Qt.SortOrder.DescendingOrder)
@@ -100,7 +103,7 @@ class BeadList(QTreeWidget):
                 values = [bead["track_id"], bead["views"], bead["residual_px"], bead["leave_out_px"], bead["state"]]
                 for column, value in enumerate(values):
                     _write(item, column, value)
-                item.setForeground(_RESIDUAL, QBrush(QColor.fromRgbF(*colour.tolist())))
+                item.setData(_RESIDUAL, Qt.ItemDataRole.DecorationRole, QColor.fromRgbF(*colour.tolist()))
         self.setSortingEnabled(True)
         for column in range(len(_HEADERS) - 1):
             self.resizeColumnToContents(column)
@@ -128,6 +131,11 @@ class BeadList(QTreeWidget):
                     self.setCurrentItem(item)
                 self.scrollToItem(item)
         self._filling = False
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:  # noqa: N802 (Qt's name)
+        """Keep the selected bead in sight, also when the list gets its size at last."""
+        super().resizeEvent(event)
+        self.scrollToItem(self.currentItem())
 
     def _on_selection(self) -> None:
         chosen = self.chosen()

@@ -15,12 +15,12 @@ COLUMNS: tuple[tuple[str, str], ...] = (
         "Score",
         "How good it is by evidence that does not depend on the method, and its grade; higher is better. Press Judge",
     ),
+    ("Flags", "Warnings; hold the mouse over them to read them"),
     ("Resid.", "Residual of the tracks, rms, pixels"),
     ("Left out", "Residual of observations that were predicted without themselves, rms, pixels"),
     ("Views", "Views it aligned"),
     ("Tracks", "Beads or patches it rests on"),
     ("Axis °", "Tilt axis, degrees: median over the views"),
-    ("Flags", "Warnings; hold the mouse over them to read them"),
 )
 """Headings and what they mean."""
 
@@ -47,12 +47,12 @@ def candidate_rows(work: Work, judged: Judged) -> list[CandidateRow]:
         cells = (
             name,
             "" if scores is None else f"{scores.score:.1f} {scores.grade}",
+            str(len(warnings)) if warnings else "",
             _statistic(alignment, "residual_rms_px"),
             _statistic(alignment, "leave_out_rms_px"),
             f"{int(alignment.included.sum())}/{len(alignment)}",
             str(alignment.tracks.n_tracks) if alignment.tracks else "",
             f"{alignment.axis_deg:.2f}",
-            str(len(warnings)) if warnings else "",
         )
         if scores is not None:
             warnings.insert(0, f"Judged {scores.grade}: {'; '.join(scores.reasons)}")

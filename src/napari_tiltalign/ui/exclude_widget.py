@@ -40,7 +40,7 @@ _STATE_COLOURS = {EXCLUDED: "#888888", SUSPECT: "#e0902c"}
 _STATE = 1
 """Column of the state: the only one that is no number."""
 
-_STATE_WIDTH_PX = 170
+_STATE_WIDTH_PX = 150
 """A longer reason is cut; the tooltip has all of it."""
 
 MINIMUM_WIDTH_PX = 400
@@ -68,6 +68,7 @@ class ExcludeWidget(QWidget):
         self._connect()
         self.survey.stop_with(self)
         self._fill()
+        self._update_apply()
 
     # --- building
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 from napari.qt.threading import create_worker
 from napari.utils import cancelable_progress
+from qtpy.compat import isalive
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_tiltalign.errors import Cancelled
@@ -67,6 +68,8 @@ class Task(QObject):
 
     def silence(self) -> None:
         """Let nobody hear of it any more, not even what is on its way already."""
+        if not isalive(self):  # type: ignore[no-untyped-call]
+            return  # at the end of the program Qt takes things apart in any order
         self.blockSignals(True)
         for name in self.talk:
             with suppress(TypeError):  # nobody listens to it

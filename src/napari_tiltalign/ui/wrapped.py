@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qtpy.QtCore import QModelIndex, QPersistentModelIndex, QRect, QSize, Qt
-from qtpy.QtGui import QResizeEvent
+from qtpy.QtGui import QResizeEvent, QShowEvent
 from qtpy.QtWidgets import (
     QFrame,
     QLabel,
@@ -62,7 +62,7 @@ class _Rows(QStyledItemDelegate):
 
 
 class Scrolling(QScrollArea):
-    """A widget that is shown whole where there is room, and scrolls where there is little.
+    """A form that is shown whole where there is room, and scrolls where there is little.
 
     Parameters
     ----------
@@ -85,11 +85,21 @@ class Scrolling(QScrollArea):
         return inside.sizeHint() if inside is not None else super().sizeHint()
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
-        """A few lines of the widget, in its whole width."""
+        """A few lines of the widget, in its whole width beside the bar."""
         hint = self.sizeHint()
-        inside = self.widget()
+        inside, bar = self.widget(), self.verticalScrollBar()
         width = hint.width() if inside is None else inside.minimumSizeHint().width()
+        width += 0 if bar is None else bar.sizeHint().width()
         return QSize(width, min(hint.height(), _LEAST_HEIGHT_PX))
+
+    def showEvent(self, event: QShowEvent | None) -> None:  # noqa: N802 (Qt's name)
+        """Let fields begin in one line; how wide their labels are is known when they have the style of the window."""
+        labels = self.findChildren(QLabel)
+        widest = max((label.sizeHint().width() for label in labels), default=0)
+        for label in labels:
+            label.setMinimumWidth(widest)
+        self.updateGeometry()
+        super().showEvent(event)
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:  # noqa: N802 (Qt's name)
         """Show the bar where it scrolls; left to itself, Qt does not see that after the style has made rows higher."""
