@@ -106,7 +106,8 @@ class Certainty:
         seen = np.isfinite(by_place)
         total, count = np.where(seen, by_place, 0.0).sum(axis=(0, 1)), seen.sum(axis=(0, 1))
         rms = np.sqrt(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))
-        return ExpectedError(axes[0], axes[1], rms, float(np.sqrt(total.sum() / max(count.sum(), 1))))
+        overall = float(np.sqrt(total.sum() / count.sum())) if count.any() else float("nan")
+        return ExpectedError(axes[0], axes[1], rms, overall)
 
     def _variance_seen(self, points_zyx: FloatArray, field_yx_angst: FloatArray) -> FloatArray:
         """Variance (n, p), summed over both coordinates, of where views see points; NaN outside of a view."""
@@ -118,6 +119,8 @@ class Certainty:
         motions = np.concatenate([displacements, _turns(points_zyx), points_zyx[:, :, None]], axis=2)
         free = (by_point[:, None] @ motions).reshape(n, 2 * p, -1)
         rows = np.repeat(inside, 2, axis=1)
+        if rows.sum() < free.shape[2]:
+            return np.full((n, p), np.nan)
         basis = np.zeros(free.shape)
         basis[rows] = np.linalg.qr(free[rows]).Q
         # the diagonal of P L C L' P with P = I - B B', as in `relative_sd`; L has a block of rows for every view

@@ -24,6 +24,7 @@ from napari_tiltalign.methods.match_solve import Step, solve_step
 from napari_tiltalign.methods.pair_graph import best_on_grid, coarse_level, find_shifts, score_orientations
 from napari_tiltalign.methods.priors import ViewPriors, default_priors
 from napari_tiltalign.methods.projection import ROTATION, geometry_from_views, views_from_geometry
+from napari_tiltalign.methods.same_specimen import check_enough, check_not_still
 
 FINE_SAMPLES = 256
 """Samples along the longer side of the field at the finest level."""
@@ -148,12 +149,17 @@ def align_views(
         Whether the start is an alignment already, so that nothing has to be looked for from afar.
     progress
         Told from 0 to 1.
+
+    Raises
+    ------
+    MethodFailed
+        If too few views look like each other, or what they show does not tilt.
     """
     state = State(start, flat.usable, float(np.mean(start.y_tilt_deg - flat.nominal_tilt_deg)), wanted.thickness_angst)
     if not from_start:
         state = first_geometry(with_gold, state, wanted, progress)
-    if state.used.sum() < LEAST_VIEWS:
-        return state
+    check_enough(state.used, flat.usable, LEAST_VIEWS)
+    check_not_still(coarse_level(with_gold), state.geometry, wanted.thickness_angst)
     pitch = float(flat.field_yx_angst.max()) / FINE_SAMPLES
     coarse = _Rounds(level_of(with_gold, 2.0 * pitch), with_gold, wanted, _BAND[0] / (2.0 * pitch))
     progress(0.3, "matching projections")

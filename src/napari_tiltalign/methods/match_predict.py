@@ -114,6 +114,7 @@ def _ring(radius: FloatArray, width: float) -> NDArray[np.intp]:
 def _fitted(n: int, width: float, pairs: list[tuple[int, int]], found: FloatArray, expected: FloatArray) -> Structure:
     """Least squares of ``found = c_i c_j share expected``, for the share of every ring and the factors c^2 in turn."""
     first, second = np.array(pairs).T
+    compared = np.unique(pairs)
     factor = np.ones(n)
     share = np.zeros(found.shape[1])
     for _ in range(_ROUNDS):
@@ -126,7 +127,7 @@ def _fitted(n: int, width: float, pairs: list[tuple[int, int]], found: FloatArra
             np.add.at(top, mine, (found * lever).sum(axis=1))
             np.add.at(bottom, mine, (lever**2).sum(axis=1))
         factor = np.clip(top / bottom, 0.1, 2.0) ** 2
-        factor /= max(float(np.median(factor)), 1e-6)
+        factor /= max(float(np.median(factor[compared])), 1e-6)
     return Structure(width, share, np.clip(factor, 0.05, 4.0))
 
 

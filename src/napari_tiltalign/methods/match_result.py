@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_tiltalign.errors import MethodFailed
 from napari_tiltalign.geometry import RigidMotion, ViewGeometry, rotation_y
 from napari_tiltalign.methods.base import MethodOptions
 from napari_tiltalign.methods.certainty import Certainty
@@ -73,11 +74,21 @@ def alignment_from(run: MatchRun, offset_deg: float) -> Alignment:
         The run.
     offset_deg
         By how much the tilts of the result are to exceed the nominal ones, on average.
+
+    Raises
+    ------
+    MethodFailed
+        If nothing was matched.
     """
     series, state = run.series, run.state
     turned = state.geometry.compose(_turn(offset_deg - state.offset_deg))
     unit = _unit_magnification(run).compose(_turn(offset_deg - state.offset_deg))
     tracks = _tracks(run, turned, offset_deg - state.offset_deg)
+    if not (tracks.weight > 0.0).any():
+        raise MethodFailed(
+            f"{series.name}: no place of the specimen is seen alike by three views; exclude bad views, check the tilt "
+            "axis (--axis), or give an alignment to start from (--start)"
+        )
     included, reasons = included_views(run.series, run.flat, run.state.used)
     used = _in_series_order(run, state.used)
     geometry, unit = (

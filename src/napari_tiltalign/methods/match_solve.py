@@ -182,8 +182,10 @@ class _System:
             self.right_views[index + kind] -= precision @ (views[:, kind] - prior.mean)
         diagonal = np.diag(self.of_views).copy()
         for kind in (SHIFT_Y, SHIFT_X):
-            typical = max(float(np.median(diagonal[index + kind])), 1e-30)
-            held = np.where(diagonal[index + kind] > 0, _HOLD, 1.0) * typical
+            of_kind = diagonal[index + kind]
+            # of views that take part: most may take none, and a common shift held by nothing runs away
+            typical = float(np.median(of_kind[of_kind > 0])) if (of_kind > 0).any() else 1.0
+            held = np.where(of_kind > 0, _HOLD, 1.0) * typical
             self.of_views[index + kind, index + kind] += held
 
     def reduced(self) -> tuple[FloatArray, FloatArray, FloatArray]:

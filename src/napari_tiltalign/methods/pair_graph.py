@@ -76,8 +76,8 @@ class FoundShifts:
     Attributes
     ----------
     geometry
-        The geometry it started from with new shifts (Angstrom), views in order of tilt. The mean shift of the views in
-        the specimen plane is kept. Shifts of views that are not tied mean nothing.
+        The geometry it started from with new shifts (Angstrom), views in order of tilt. The mean shift of the tied
+        views in the specimen plane is kept. Shifts of views that are not tied mean nothing.
     tied
         Shape (n,): whether a chain of sure correlations leads to the largest group of views.
     significance
@@ -139,6 +139,7 @@ def find_shifts(
         if np.abs(moved[level.series.usable]).max() < half_a_sample:
             break
     tied = _tied(pairs, agrees, len(geometry))
+    geometry = _centred(geometry, start, tied)
     best = np.zeros(len(geometry))
     for end in (pairs.first, pairs.second):
         np.maximum.at(best, end[agrees], pairs.significance[agrees])
@@ -253,6 +254,15 @@ def _solved(pairs: Pairs, n: int, sample_angst: float) -> tuple[FloatArray, NDAr
 def _shifted(geometry: ViewGeometry, moved_yx_angst: FloatArray) -> ViewGeometry:
     step = np.einsum("nij,nj->ni", stretch_matrices(geometry), moved_yx_angst)
     return geometry.replace(shift_yx_angst=geometry.shift_yx_angst + step)
+
+
+def _centred(geometry: ViewGeometry, start: ViewGeometry, tied: NDArray[np.bool_]) -> ViewGeometry:
+    """Move all views alike so that the mean shift of the tied ones is what it was, wherever the others have gone."""
+    if tied.all() or not tied.any():
+        return geometry
+    step = geometry.shift_yx_angst - start.shift_yx_angst
+    in_plane = np.linalg.solve(stretch_matrices(geometry), step[..., None])[..., 0]
+    return _shifted(geometry, np.broadcast_to(-in_plane[tied].mean(axis=0), step.shape))
 
 
 def _tied(pairs: Pairs, agrees: NDArray[np.bool_], n: int) -> NDArray[np.bool_]:

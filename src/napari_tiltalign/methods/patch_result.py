@@ -9,6 +9,7 @@ from importlib.metadata import version
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_tiltalign.errors import MethodFailed
 from napari_tiltalign.geometry import RigidMotion, ViewGeometry, rotation_x, rotation_y, wrap_deg
 from napari_tiltalign.methods.base import MethodOptions
 from napari_tiltalign.methods.certainty import Certainty
@@ -20,6 +21,7 @@ from napari_tiltalign.methods.patch_rounds import PatchState, Tracked
 from napari_tiltalign.methods.priors import ViewPriors, default_priors
 from napari_tiltalign.methods.projection import geometry_from_views
 from napari_tiltalign.methods.resolve import SolvedTracks, solve_tracks, suspect_tracks, track_statistics
+from napari_tiltalign.methods.same_specimen import check_enough
 from napari_tiltalign.model import (
     REJECTION_REASONS,
     Alignment,
@@ -33,6 +35,7 @@ from napari_tiltalign.model import (
 
 _FAR_FROM_NOMINAL_DEG = 5.0
 _WHOLE = 0.95
+_LEAST_VIEWS = 3
 _MOST_SOLUTIONS = 4
 """Each solution leaves out what contradicts it; the first leaves out nearly all of that."""
 _HEIGHT_SD = 0.12
@@ -72,7 +75,7 @@ def alignment_from(run: PatchRun) -> Alignment:
     Raises
     ------
     MethodFailed
-        If too few observations are left to tie three views together.
+        If too few observations are left to tie enough views together.
     """
     series = run.series
     motion = back_to_nominal(run.tracked.measured_at)
@@ -124,6 +127,10 @@ def _solved(run: PatchRun, tracks: Tracks, model: LearnedModel, start: ViewGeome
         if kept.used.sum() == tracks.used.sum():
             break
         tracks, start, unit_start = kept, solved.geometry, solved.unit_magnification_geometry
+    try:
+        check_enough(solved.solved[run.flat.order], run.flat.usable, _LEAST_VIEWS)
+    except MethodFailed as error:
+        raise MethodFailed(f"{run.series.name}: {error}") from error
     return solved
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_tiltalign.errors import MethodFailed
 from napari_tiltalign.geometry import FloatArray, ViewGeometry
 from napari_tiltalign.methods.flat_series import FlatSeries, Level, level_of
 from napari_tiltalign.methods.pair_graph import FoundShifts, best_on_grid, coarse_level, find_shifts, score_orientations
@@ -15,6 +14,7 @@ from napari_tiltalign.methods.patch_coherence import Coherence
 from napari_tiltalign.methods.patch_rounds import PatchState
 from napari_tiltalign.methods.priors import default_priors
 from napari_tiltalign.methods.projection import views_from_geometry
+from napari_tiltalign.methods.same_specimen import check_enough, check_not_still
 
 _ORIENTATION_SAMPLES = 64
 _STEEPEST_DEG = 80.0
@@ -56,7 +56,7 @@ def first_states(flat: FlatSeries, axis_deg: float, thickness_angst: float) -> S
     Raises
     ------
     MethodFailed
-        If fewer than three views look like each other.
+        If too few views look like each other, or what they show does not tilt.
     """
     level = coarse_level(flat)
     nominal = ViewGeometry.nominal(flat.nominal_tilt_deg, axis_deg)
@@ -72,11 +72,14 @@ def first_states(flat: FlatSeries, axis_deg: float, thickness_angst: float) -> S
         geometry = geometry.replace(z_rot_deg=geometry.z_rot_deg + turn)
         found = find_shifts(level, geometry, thickness_angst, rounds=1)
         geometry = found.geometry
+    check_enough(found.tied, flat.usable, _LEAST_VIEWS)
+    check_not_still(level, geometry, thickness_angst)
     states = [_state(flat, found, offset, thickness_angst)]
     if abs(offset) > _DOUBTFUL_OFFSET_DEG:
         level_geometry = geometry.replace(y_tilt_deg=geometry.y_tilt_deg - offset)
         other = find_shifts(level, level_geometry, thickness_angst, rounds=1)
-        states.append(_state(flat, other, 0.0, thickness_angst))
+        if (other.tied & flat.usable).sum() >= _LEAST_VIEWS:
+            states.append(_state(flat, other, 0.0, thickness_angst))
     return Start(tuple(states), np.flatnonzero(flat.usable & ~found.tied))
 
 
@@ -92,6 +95,11 @@ def given_state(flat: FlatSeries, geometry: ViewGeometry, known: NDArray[np.bool
     thickness_angst
         Guess of the thickness.
 
+    Raises
+    ------
+    MethodFailed
+        If too few views look like each other, or what they show does not tilt.
+
     Notes
     -----
     Shifts are kept where correlation of whole views agrees with them, because they may be better than that; a view that
@@ -103,6 +111,8 @@ def given_state(flat: FlatSeries, geometry: ViewGeometry, known: NDArray[np.bool
     keep = known & (apart < _AGREES_SAMPLES * float(level.grid.pitch_yx_angst.max()))
     shift = np.where(keep[:, None], geometry.shift_yx_angst, found.geometry.shift_yx_angst)
     tied = found.tied | (known & keep)
+    check_enough(tied, flat.usable, _LEAST_VIEWS)
+    check_not_still(level, geometry.replace(shift_yx_angst=shift), thickness_angst)
     found = FoundShifts(geometry.replace(shift_yx_angst=shift), tied, found.significance, found.pairs, found.agrees)
     state = _state(flat, found, 0.0, thickness_angst)
     return Start((state,), np.flatnonzero(flat.usable & ~tied))
@@ -119,11 +129,6 @@ def _best(
 
 def _state(flat: FlatSeries, found: FoundShifts, offset_deg: float, thickness_angst: float) -> PatchState:
     used = np.flatnonzero(flat.usable & found.tied)
-    if len(used) < _LEAST_VIEWS:
-        raise MethodFailed(
-            f"only {len(used)} views look like each other when correlated, {_LEAST_VIEWS} are needed; exclude bad "
-            "views, check the tilt angles, or give an alignment to start from (--start)"
-        )
     geometry = found.geometry.take(used)
     priors = default_priors(geometry.y_tilt_deg - offset_deg, float(np.median(geometry.z_rot_deg)))
     coherence = Coherence.first_guess(thickness_angst, len(used))

@@ -180,7 +180,10 @@ def _align(series: TiltSeries, options: ProjectionMatching, start: Alignment | N
         refine_axis=options.refine_tilt_axis,
     )
     first = _first_guess(series, flat, options, start)
-    state = align_views(flat, with_gold, first, wanted, from_start=start is not None, progress=progress)
+    try:
+        state = align_views(flat, with_gold, first, wanted, from_start=start is not None, progress=progress)
+    except MethodFailed as error:
+        raise MethodFailed(f"{series.name}: {error}") from error
     if state.step is None or state.used.sum() < LEAST_VIEWS:
         raise MethodFailed(
             f"{series.name}: only {state.used.sum()} views show the same specimen, {LEAST_VIEWS} are needed; exclude "
