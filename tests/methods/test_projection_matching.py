@@ -128,7 +128,7 @@ def test_views_that_show_nothing_common_are_refused():
         Tilt(f"v{k}", ArrayImage(rng.normal(100, 5, (128, 128)).astype(np.float32)), tilt, 0.0)
         for k, tilt in enumerate(np.arange(-50.0, 51.0, 10.0).tolist())
     )
-    with pytest.raises(MethodFailed, match=r"TS: only \d+ views show the same specimen"):
+    with pytest.raises(MethodFailed, match=r"TS: only \d+ of 11 views look like each other"):
         PROJECTION_MATCHING(TiltSeries("TS", tilts, 20.0, (128, 128)), ProjectionMatching())
 
 
