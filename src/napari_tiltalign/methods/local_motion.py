@@ -16,15 +16,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_tiltalign.geometry import FloatArray, RigidMotion, ViewGeometry, rotation_x
+from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.images.compute import single_threaded_algebra
 from napari_tiltalign.methods.motion_evidence import Evidence, learn_scales
-from napari_tiltalign.methods.motion_kernel import ACROSS, ALONG, MotionBasis, time_covariance
-from napari_tiltalign.methods.motion_problem import MotionProblem, MotionState, axis_rows, motion_problem
+from napari_tiltalign.methods.motion_kernel import MotionBasis
+from napari_tiltalign.methods.motion_model import FittedMotion, local_motion_of
+from napari_tiltalign.methods.motion_problem import MotionProblem, MotionState, motion_problem
 from napari_tiltalign.methods.motion_solve import MotionSolution, solve_motion
-from napari_tiltalign.methods.projection import geometry_from_views
 from napari_tiltalign.model import Alignment, Flag, LocalMotion, TiltSeries
-from napari_tiltalign.model.interpolation import interpolate_geometry
 
 DETAILS_KEY = "local_motion"
 
@@ -138,7 +137,7 @@ def _decided(alignment: Alignment, problem: MotionProblem, start: MotionState) -
     words = figures.format(local_rms, rigid_rms, local_median, rigid_median)
     if not errors.clearly_better:
         return _with_words(alignment, f"not used: {words}, which is not clearly better")
-    motion = _local_motion(alignment, problem, fit, (rigid_rms, local_rms))
+    motion = local_motion_of(fit.fitted(problem), alignment, local_rms, rigid_rms)
     words = f"{_extent(motion, problem, alignment.pixel_size_angst)}; {words}"
     alignment = alignment.replace(local_motion=motion, flags=(*alignment.flags, Flag(DETAILS_KEY, words)))
     return _with_words(alignment, f"used: {words}")
@@ -172,6 +171,14 @@ class _Fit:
     basis: MotionBasis
     solution: MotionSolution
 
+    def fitted(self, problem: MotionProblem) -> FittedMotion:
+        """The same as it is expressed."""
+        return FittedMotion(
+            self.start.views, self.solution.view_change, self.start.points_zyx, self.solution.displacement_px,
+            self.basis, self.solution.amplitudes, problem.x_tilt_deg, problem.time_steps, problem.solved,
+            problem.reference,
+        )  # fmt: skip
+
 
 def _fit(problem: MotionProblem, start: MotionState, judged: NDArray[np.intp]) -> _Fit | None:
     """Learn scales and solve, a few times; None if there is no evidence of motion."""
@@ -191,75 +198,7 @@ def _fit(problem: MotionProblem, start: MotionState, judged: NDArray[np.intp]) -
         fit = _Fit(state, basis, solution)
         state = MotionState(
             state.views + solution.view_change,
-            _reference_points(problem, fit),
+            fit.fitted(problem).reference_points(),
             problem.reweighted(solution.residual_px, scales.noise_px),
         )
     return fit
-
-
-def _reference_points(problem: MotionProblem, fit: _Fit) -> FloatArray:
-    """The beads as they were in the reference image, (p, 3), pixels."""
-    basis, solution = fit.basis, fit.solution
-    in_space = basis.scales.amplitude_px * basis.space.values
-    at_reference = time_covariance(problem.time_steps[[problem.reference]], problem.time_steps, basis.scales)
-    angle = np.deg2rad(fit.start.views[:, 1])
-    moved = solution.displacement_px.copy()
-    for axis, component, seen in ((0, ACROSS, np.sin(angle)), (1, ALONG, 1.0), (2, ACROSS, np.cos(angle))):
-        in_time = (at_reference * seen) @ basis.time[component].elsewhere
-        by_space, by_time = basis.pairs[component].T
-        moved[:, axis] += in_space[:, by_space] @ (in_time[0, by_time] * solution.amplitudes[component])
-    # from the frame of the tilt axis to that of the specimen
-    turn = rotation_x(np.median(problem.x_tilt_deg))
-    points: FloatArray = fit.start.points_zyx + (moved[:, ::-1] @ turn)[:, ::-1]
-    return points
-
-
-def _local_motion(alignment: Alignment, problem: MotionProblem, fit: _Fit, rms_px: tuple[float, float]) -> LocalMotion:
-    """Express the fit relative to the geometry of the alignment, with nothing moved in the reference image."""
-    pixel, geometry = alignment.pixel_size_angst, alignment.geometry
-    views = fit.start.views + fit.solution.view_change
-    local = geometry_from_views(views, problem.x_tilt_deg, pixel)
-    motion = _onto(local, geometry, problem.reference)
-    local = interpolate_geometry(local.compose(motion), problem.solved, geometry.y_tilt_deg)
-    points = motion.inverse().apply(_reference_points(problem, fit) * pixel)
-    corners = np.vstack([np.zeros(3), np.eye(3)])
-    common = (local.project(corners) - geometry.project(corners)).transpose(0, 2, 1).copy()
-    common[:, :, 1:] -= common[:, :, :1]
-    scales = fit.basis.scales
-    return LocalMotion(
-        reference_tilt_id=alignment.tilt_ids[problem.reference],
-        support_zyx_angst=points,
-        coefficients_yx_angst=_coefficients(problem, fit, views) * pixel,
-        common_yx=common,
-        length_angst=scales.length_px * pixel,
-        time_steps=scales.time_steps,
-        amplitude_angst=scales.amplitude_px * pixel,
-        left_out_rms_px=rms_px[1],
-        rigid_left_out_rms_px=rms_px[0],
-    )
-
-
-def _onto(local: ViewGeometry, geometry: ViewGeometry, reference: int) -> RigidMotion:
-    """The motion of the specimen after which `local` sees it in the reference image just as `geometry` does."""
-    turn = local.rotations()[reference].T @ geometry.rotations()[reference]
-    apart_yx = geometry.shift_yx_angst[reference] - local.shift_yx_angst[reference]
-    beam_frame = np.array([apart_yx[1], apart_yx[0], 0.0]) / local.magnification[reference]
-    translation_xyz = local.rotations()[reference].T @ beam_frame
-    scale = float(geometry.magnification[reference] / local.magnification[reference])
-    return RigidMotion(turn, translation_xyz[::-1], scale)
-
-
-def _coefficients(problem: MotionProblem, fit: _Fit, views: FloatArray) -> FloatArray:
-    """Weights of the functions around the beads in every image, relative to the reference, (n, p, 2), pixels."""
-    basis, scales = fit.basis, fit.basis.scales
-    at_reference = time_covariance(problem.time_steps[[problem.reference]], problem.time_steps, scales)
-    tilt = np.deg2rad(fit.start.views[:, 1])
-    along_axis = []
-    for component in (ACROSS, ALONG):
-        seen = np.cos(tilt[:, None] - tilt) if component == ACROSS else np.ones((len(tilt), len(tilt)))
-        in_time = basis.time[component].values - (at_reference * seen) @ basis.time[component].elsewhere
-        by_space, by_time = basis.pairs[component].T
-        weighted = basis.space.elsewhere[:, by_space] * fit.solution.amplitudes[component]
-        along_axis.append(scales.amplitude_px * in_time[:, by_time] @ weighted.T)
-    turned: FloatArray = np.einsum("ncr,cnp->npr", axis_rows(views), np.stack(along_axis))
-    return turned

@@ -158,7 +158,7 @@ def motion_problem(alignment: Alignment, series: TiltSeries) -> tuple[MotionProb
     image = tracks.tilt[used]
     relative = tracks.sd_px[used] / model.noise_px[image]
     solved = np.bincount(image, minlength=len(alignment)) >= _LEAST_PER_IMAGE
-    time, reference = _exposure(series, alignment, solved)
+    time, reference = exposure(series, alignment, solved)
     problem = MotionProblem(
         image=image,
         bead=number[tracks.track[used]],
@@ -180,7 +180,7 @@ def motion_problem(alignment: Alignment, series: TiltSeries) -> tuple[MotionProb
     return problem, start
 
 
-def _exposure(series: TiltSeries, alignment: Alignment, solved: NDArray[np.bool_]) -> tuple[FloatArray, int]:
+def exposure(series: TiltSeries, alignment: Alignment, solved: NDArray[np.bool_]) -> tuple[FloatArray, int]:
     """Time of every image in steps, and the solved image that was exposed first.
 
     Where the dose is not known time runs along the tilts, and the image nearest to zero tilt is the reference.
