@@ -115,6 +115,11 @@ def test_the_expected_error_is_about_the_error(bare, aligned_bare):
     assert 0.02 < aligned_bare.uncertainty.axis_deg < 1.0
 
 
+def test_a_specimen_that_does_not_move_is_left_alone(aligned_bare):
+    assert aligned_bare.local_motion is None
+    assert aligned_bare.details["local_motion"].startswith("none found")
+
+
 def test_views_that_show_nothing_common_are_refused():
     rng = np.random.default_rng(0)
     tilts = tuple(

@@ -64,6 +64,9 @@ def estimate_local_motion(alignment: Alignment, series: TiltSeries) -> Alignment
     3 standard errors, and by more than 10 %.
     """
     alignment = without_local_motion(alignment)
+    if alignment.provenance is not None and alignment.provenance.method == "slab":
+        # a tile is compared with what its other views say, so its residuals do not show what drifts slowly
+        return _with_words(alignment, "not looked for in edited tiles: only the method itself can tell")
     found = motion_problem(alignment, series)
     if found is None or len(found[0].track) < _LEAST_BEADS:
         n = 0 if found is None else len(found[0].track)

@@ -27,6 +27,7 @@ from napari_tiltalign.methods.gold_eraser import SMALLEST_DIAMETER_PX, FoundGold
 from napari_tiltalign.methods.pair_graph import coarse_pitch_angst
 from napari_tiltalign.methods.projection import ROTATION
 from napari_tiltalign.methods.slab_fit import SlabFit, fit_slab
+from napari_tiltalign.methods.slab_motion import with_local_motion
 from napari_tiltalign.methods.slab_pose import SlabPose
 from napari_tiltalign.methods.slab_result import SlabRun, alignment_from
 from napari_tiltalign.methods.slab_start import (
@@ -88,6 +89,13 @@ class Slab(MethodOptions):
         float,
         Field(ge=1.0, le=200.0, description="Diameter of gold beads there may be, nm. 30 % off costs little."),
     ] = 10.0
+    local_motion: Annotated[
+        Literal["off", "estimate"],
+        Field(
+            description="Whether to look for motion of the specimen in itself; it is kept only if it predicts tiles "
+            "that are left out better, and does not change the geometry."
+        ),
+    ] = "estimate"
 
 
 class SlabMethod:
@@ -195,7 +203,10 @@ def _align(series: TiltSeries, options: Slab, start: Alignment | None, progress:
     best = max(candidates, key=lambda one: one.likelihood)
     fit = _refined(part, passes, best.fit, progress)
     progress(0.97, "judging the result")
-    result = alignment_from(SlabRun(series, options, flat, tied, candidates, fit, gold.per_view))
+    run = SlabRun(series, options, flat, tied, candidates, fit, gold.per_view)
+    result = alignment_from(run)
+    if options.local_motion == "estimate":
+        result = with_local_motion(result, fit, run.fitted, series)
     progress(1.0, "done")
     return result
 
