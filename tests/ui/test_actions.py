@@ -114,6 +114,19 @@ def test_views_are_excluded_and_included_again(session):
     assert session.series[session.view].included
 
 
+def test_views_are_gone_through_in_order_of_tilt(session, series):
+    ids = [series.tilt_ids[i] for i in series.tilt_order()]
+    session.select_view(ids[5])
+    seen = []
+    for step in (
+        actions.next_view, actions.previous_view, actions.last_view, actions.next_view, actions.first_view,
+        actions.previous_view,
+    ):  # fmt: skip
+        step(session)
+        seen.append(ids.index(session.view))
+    assert seen == [6, 5, 12, 12, 0, 0]
+
+
 def test_a_new_bead_is_selected_and_lies_where_it_was_put(session):
     actions.add_bead(session, "view_03", (20.0, 30.0))
     assert session.bead == 7

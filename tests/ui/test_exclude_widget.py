@@ -9,13 +9,16 @@ import pytest
 from judged_views import judged
 from napari.components import ViewerModel
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QTableWidgetSelectionRange
+from qtpy.QtWidgets import QFileDialog, QTableWidgetSelectionRange
 
+from napari_tiltalign.io import read
 from napari_tiltalign.methods.fiducial import Fiducial
 from napari_tiltalign.model import ArrayImage, Dataset, Provenance
 from napari_tiltalign.ui.attach import session_of
 from napari_tiltalign.ui.commands import AddAlignment, ExcludeViews
 from napari_tiltalign.ui.exclude_widget import ExcludeWidget
+from napari_tiltalign.ui.saving import restored_work, save
+from napari_tiltalign.ui.session import Session
 from napari_tiltalign.ui.view_table import COLUMNS
 
 pytestmark = pytest.mark.gui
@@ -213,3 +216,32 @@ def test_what_judging_finds_is_shown_and_suggested(widget, qtbot, truth):
     assert session.work.exclusions["view_06"] == "low score"
     assert column(widget, score)[row_of(widget, "view_06")] == "(2)", "the alignment has changed since"
     qtbot.waitUntil(lambda: ("view_06", "low score") not in suggested(widget), timeout=20_000)
+
+
+def test_the_selection_holds_what_was_excluded_now_and_earlier(qtbot, project, tmp_path, monkeypatch):
+    dataset, _ = project
+    earlier = Session(restore=restored_work)
+    earlier.open(dataset, show="TS_2")
+    earlier.do(ExcludeViews(("TS_2_view_03",), "blocked"))
+    save(earlier, tmp_path / "project" / "tiltalign")
+
+    viewer = ViewerModel()
+    widget = ExcludeWidget(viewer)
+    qtbot.addWidget(widget)
+    assert not widget.write_button.isEnabled()
+    session, told = session_of(viewer), []
+    session.told.connect(told.append)
+    session.open(dataset)
+    session.do(ExcludeViews(("TS_1_view_05",), "dark"))
+    folder = tmp_path / "project" / "Exclude"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(folder), ""))
+    widget.write_button.click()
+    written = read(folder / "selected_tilt_series.star")
+    left_out = {name: set(dataset[name].tilt_ids) - set(written[name].tilt_ids) for name in ("TS_1", "TS_2", "TS_10")}
+    assert left_out == {"TS_1": {"TS_1_view_05"}, "TS_2": {"TS_2_view_03"}, "TS_10": set()}
+    assert told == [f"written: {folder / 'selected_tilt_series.star'}"]
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(tmp_path / "project"), ""))
+    warned = []
+    session.warned.connect(warned.append)
+    widget.write_button.click()
+    assert "place of the input" in warned[0]

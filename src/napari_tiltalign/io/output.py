@@ -114,7 +114,7 @@ def write_series_result(
     suffixes = (".xf", ".aln", *([".fid"] if alignment.tracks is not None else []))
     named = {suffix: folder.series_file(series.name, suffix) for suffix in suffixes}
     files = {".json": folder.alignment_record(series.name), **named, ".star": folder.series_star(series.name)}
-    findable = _named_for(folder, series)
+    findable = named_for(folder, series)
     losses = {suffix: write_alignment(file, alignment, findable) for suffix, file in files.items()}
     written = [file for file in folder.result_files(series.name) if file.is_file()]
     state = SeriesState.done(fingerprint, folder.root, written, work, alignment_facts(alignment))
@@ -192,7 +192,7 @@ def write_tables(folder: OutputFolder, dataset: Dataset, aligned: Collection[str
         folder.failed_star.unlink(missing_ok=True)
     if good := [name for name in rows if name in aligned]:
         listed = _with_work(folder, {name: rows[name] for name in good})
-        table = global_table(listed, _as_written(folder, dataset))
+        table = global_table(listed, as_written(folder, dataset))
         write_star(folder.aligned_star, {GLOBAL: table, **dataset.extra_blocks})
     else:
         folder.aligned_star.unlink(missing_ok=True)
@@ -256,7 +256,7 @@ def _one_line(reason: str) -> str:
     return " ".join(reason.split()).replace('"', "'")
 
 
-def _as_written(folder: OutputFolder, dataset: Dataset) -> str:
+def as_written(folder: OutputFolder, dataset: Dataset) -> str:
     """Output folder as it stands in the tables: relative to the project that the images are named from.
 
     RELION looks for everything from there, and it is the working folder where the input does not tell. For a folder
@@ -268,7 +268,7 @@ def _as_written(folder: OutputFolder, dataset: Dataset) -> str:
     return (root.relative_to(project) if root.is_relative_to(project) else root).as_posix()
 
 
-def _named_for(folder: OutputFolder, series: TiltSeries) -> TiltSeries:
+def named_for(folder: OutputFolder, series: TiltSeries) -> TiltSeries:
     """Return the series with its files named in full if the folder is outside of their project.
 
     Names relative to the project could not be found from there when the results are opened again.

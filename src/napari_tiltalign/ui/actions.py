@@ -18,6 +18,8 @@ from napari_tiltalign.ui.edits import EditRefused
 from napari_tiltalign.ui.session import Session
 
 BY_HAND = "by hand"
+_MANY = 10**9
+"""More steps than a series has views."""
 
 
 def previous_series(session: Session) -> None:
@@ -43,6 +45,35 @@ def redo(session: Session) -> None:
 def toggle_aligned(session: Session) -> None:
     """Look at aligned images, or at raw ones."""
     session.show_aligned(not session.shows_aligned)
+
+
+def previous_view(session: Session) -> None:
+    """Look at the view of the next lower tilt."""
+    _step_view(session, -1)
+
+
+def next_view(session: Session) -> None:
+    """Look at the view of the next higher tilt."""
+    _step_view(session, 1)
+
+
+def first_view(session: Session) -> None:
+    """Look at the view of the lowest tilt angle."""
+    _step_view(session, -_MANY)
+
+
+def last_view(session: Session) -> None:
+    """Look at the view of the highest tilt angle."""
+    _step_view(session, _MANY)
+
+
+def _step_view(session: Session, step: int) -> None:
+    series = session.series
+    if series is None:
+        raise EditRefused("open a tilt series first")
+    order = series.tilt_order().tolist()
+    at = order.index(series.index_of(session.view)) + step
+    session.select_view(series.tilt_ids[order[min(max(at, 0), len(order) - 1)]])
 
 
 def toggle_view(session: Session) -> None:

@@ -7,7 +7,6 @@ nothing here.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -35,6 +34,7 @@ from napari_tiltalign.ui.hearing import hear
 from napari_tiltalign.ui.options_form import OptionsForm
 from napari_tiltalign.ui.preferences import preferences
 from napari_tiltalign.ui.saving import free_name, proposed_folder
+from napari_tiltalign.ui.selecting import curated
 from napari_tiltalign.ui.series_options import SeriesOptions
 from napari_tiltalign.ui.series_progress import SeriesProgress
 from napari_tiltalign.ui.summary import alignment_summary
@@ -254,8 +254,12 @@ class AlignWidget(Container[Widget]):
         existing = batch_task.ask_existing(parent, folder) if has_results else Existing.RESUME
         if existing is None:
             return
-        curated = dataclasses.replace(dataset, series=tuple(self._session.series_named(s.name) for s in dataset))
-        task = BatchTask(curated, self._options.common, dict(self._options.own), folder, existing)
+        try:
+            wanted = curated(self._session)
+        except TiltAlignError as error:
+            self._fail("all series", error)
+            return
+        task = BatchTask(wanted, self._options.common, dict(self._options.own), folder, existing)
         task.landed.connect(lambda outcome, alignment: self._land(dataset, folder, outcome, alignment))
         task.running.connect(self.series_progress.show_running)
         task.noticed.connect(self._write)

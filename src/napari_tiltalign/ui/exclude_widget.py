@@ -31,6 +31,7 @@ from napari_tiltalign.ui.commands import Command, ExcludeEach, ExcludeViews
 from napari_tiltalign.ui.edits import EditRefused
 from napari_tiltalign.ui.hearing import hear
 from napari_tiltalign.ui.scores_in_use import scores_in_use
+from napari_tiltalign.ui.selecting import write_selection_asking
 from napari_tiltalign.ui.view_survey import THUMBNAIL_SIDE_PX, ViewSurvey
 from napari_tiltalign.ui.view_table import COLUMNS, EXCLUDED, SUSPECT, USED, ViewRow, view_rows, with_judged
 from napari_tiltalign.ui.wrapped import let_wrap
@@ -87,6 +88,11 @@ class ExcludeWidget(QWidget):
         self.exclude_all_button = _button(
             "Exclude all", "Take all views out, to pick the few good ones (can be undone)"
         )
+        self.write_button = _button(
+            "Write selection …",
+            "Write selected_tilt_series.star with the images that are used, as RELION's own program does: for jobs\n"
+            "before the alignment. Dataset > Save keeps exclusions with the alignments, and brings them back",
+        )
         self.advice = QLabel()
         let_wrap(self.advice)
         self.suggestions = _suggestion_list()
@@ -96,8 +102,8 @@ class ExcludeWidget(QWidget):
         buttons = _row(self.toggle_button, self.include_all_button, self.exclude_all_button)
         layout = QVBoxLayout(self)
         for widget, stretch in (
-            (self.summary, 0), (self.table, 3), (buttons, 0), (self.advice, 0), (self.suggestions, 1),
-            (self.apply_button, 0),
+            (_row(self.summary, self.write_button), 0), (self.table, 3), (buttons, 0), (self.advice, 0),
+            (self.suggestions, 1), (self.apply_button, 0),
         ):  # fmt: skip
             layout.addWidget(widget, stretch)
 
@@ -116,12 +122,16 @@ class ExcludeWidget(QWidget):
     def _exclude_all(self) -> None:
         self._set_all(BY_HAND)
 
+    def _write_selection(self) -> None:
+        write_selection_asking(self._session, self)
+
     def _connect(self) -> None:
         self.table.currentCellChanged.connect(self._on_row)
         self.table.itemChanged.connect(self._on_tick)
         self.toggle_button.clicked.connect(self._toggle)
         self.include_all_button.clicked.connect(self._include_all)
         self.exclude_all_button.clicked.connect(self._exclude_all)
+        self.write_button.clicked.connect(self._write_selection)
         self.suggestions.currentItemChanged.connect(self._on_suggestion)
         self.suggestions.itemChanged.connect(self._update_apply)
         self.apply_button.clicked.connect(self._apply)
@@ -155,7 +165,7 @@ class ExcludeWidget(QWidget):
         self._quietly(lambda: self._write_rows(rows))
         used = sum(row.state != EXCLUDED for row in rows)
         self.summary.setText(f"{used} of {len(rows)} views are used" if rows else "no series is open")
-        for button in (self.toggle_button, self.include_all_button, self.exclude_all_button):
+        for button in (self.toggle_button, self.include_all_button, self.exclude_all_button, self.write_button):
             button.setEnabled(bool(rows))
         self._select()
         self._update_advice()

@@ -39,6 +39,10 @@ class Key:
 KEYS = (
     Key("[", actions.previous_series, "previous series"),
     Key("]", actions.next_series, "next series"),
+    Key("Up", actions.previous_view, "previous view"),
+    Key("Down", actions.next_view, "next view"),
+    Key("PageUp", actions.first_view, "first view"),
+    Key("PageDown", actions.last_view, "last view"),
     Key("Control-Z", actions.undo, "undo"),
     Key("Control-Shift-Z", actions.redo, "redo"),
     Key("Shift-A", actions.toggle_aligned, "raw or aligned images"),
