@@ -109,6 +109,20 @@ def test_a_view_that_jumps_is_named_with_its_reason(with_beads: Ranking):
     assert scores.score < with_beads.scores["truth"].score
 
 
+def test_a_stage_that_jumped_is_no_fault_of_the_alignment(with_beads: Ranking, without_beads: Ranking):
+    """Where the images bear a jump out, the true alignment is not called odd; the same jump made up is."""
+    options = SMALL.replace(n_jumps=4, jump_percent=20.0)
+    for sample in (simulate(options), simulate(options.replace(n_beads=0))):
+        judge = Judge(sample.series)
+        assert [v for v in judge(sample.truth).views if v.reasons] == []
+    for ranking in (with_beads, without_beads):
+        truth = ranking.sample.truth
+        shift = truth.geometry.shift_yx_angst.copy()
+        shift[9] += 0.2 * 184 * truth.pixel_size_angst
+        made_up = ranking.judge(truth.replace(geometry=truth.geometry.replace(shift_yx_angst=shift)))
+        assert any("it jumps by" in reason for reason in made_up.views[9].reasons)
+
+
 def test_the_score_does_not_depend_on_how_the_specimen_is_turned(without_beads: Ranking):
     truth = without_beads.sample.truth
     tilted = truth.replace(geometry=truth.geometry.replace(y_tilt_deg=truth.geometry.y_tilt_deg + 6.0))

@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_tiltalign.geometry import FloatArray, wrap_deg
 from napari_tiltalign.model import Alignment, TiltSeries
-from napari_tiltalign.quality.views import JUMP_PERCENT, expected_from_neighbours
+from napari_tiltalign.quality.views import expected_from_neighbours
 
 FAR_AXIS_DEG = 5.0
 """A tilt axis further than this from the nominal one is unusual."""
@@ -36,6 +36,9 @@ class Consistency:
         About the series, for people.
     view_remarks
         For every view, for people; empty if there is nothing odd.
+    jump_percent
+        Shape (n,): how far every view is shifted against what its neighbours let expect, percent of the field; NaN
+        where that is not known. No remark is made of it: stages do jump, and only the images know whether one did.
     """
 
     axis_from_nominal_deg: float
@@ -43,6 +46,7 @@ class Consistency:
     tilt_scatter_deg: float
     remarks: tuple[str, ...]
     view_remarks: tuple[tuple[str, ...], ...]
+    jump_percent: FloatArray
 
 
 def consistency(series: TiltSeries, alignment: Alignment) -> Consistency:
@@ -70,7 +74,6 @@ def consistency(series: TiltSeries, alignment: Alignment) -> Consistency:
         (np.abs(turn), UNSTEADY_AXIS_DEG, "its axis is turned by {:.1f}° against its neighbours'"),
         (np.abs(tilt), WRONG_TILT_DEG, "its tilt is {:.1f}° from that of the stage"),
         (np.abs(size), MAGNIFIED_PERCENT, "its magnification is {:.1f} % off"),
-        (jump, JUMP_PERCENT, "it jumps by {:.0f} % of the field against its neighbours"),
     )
     view_remarks = tuple(
         tuple(text.format(values[i]) for values, limit, text in limits if values[i] > limit) for i in range(len(series))
@@ -80,7 +83,7 @@ def consistency(series: TiltSeries, alignment: Alignment) -> Consistency:
         remarks.append(f"the tilt axis is {off:+.1f}° from the nominal one; check both")
     if mirrored:
         remarks.append("the tilts have the opposite sign of the stage's: the specimen is mirrored against the input")
-    return Consistency(off, _spread(turn), _spread(tilt), tuple(remarks), view_remarks)
+    return Consistency(off, _spread(turn), _spread(tilt), tuple(remarks), view_remarks, jump)
 
 
 def _unexpected(series: TiltSeries, values: FloatArray) -> FloatArray:

@@ -14,7 +14,7 @@ from napari_tiltalign.model import Alignment, TiltSeries
 from napari_tiltalign.quality.agreement import Agreement
 from napari_tiltalign.quality.bead_witness import BeadWitness
 from napari_tiltalign.quality.consistency import Consistency
-from napari_tiltalign.quality.views import RESIDUAL_FACTOR, expected_from_neighbours
+from napari_tiltalign.quality.views import JUMP_PERCENT, RESIDUAL_FACTOR, expected_from_neighbours
 from napari_tiltalign.quality.working_views import WorkingViews
 
 LOW_AGREEMENT = 0.5
@@ -28,6 +28,8 @@ _PREDICTED = 0.05
 _SIGMAS = 5.0
 """It must also stand out this far of the scatter of all views."""
 _LEAST_GAIN_PERCENT = 0.5
+_CONFIRMED = 0.8
+"""A view that agrees with the others by this part of what its neighbours let expect is where it should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +125,17 @@ def _reasons(series: TiltSeries, agreed: Agreement, residual: FloatArray, geomet
     limit = max(LARGE_OFFSET * min(series.image_shape_yx), _outlier_limit(offset))
     for i in np.flatnonzero(offset > limit):
         reasons[i].append(f"it is {offset[i]:.1f} px from where its neighbours predict it")
+    confirmed = part >= _CONFIRMED
     if np.isfinite(residual).any():
         floor = LARGE_RESIDUAL * min(series.image_shape_yx)
         limit = max(floor, RESIDUAL_FACTOR * float(np.nanmedian(residual)), _outlier_limit(residual))
         for i in np.flatnonzero(residual > limit):
             reasons[i].append(f"its beads are {residual[i]:.1f} px from where they are predicted")
+        confirmed |= residual <= limit
+    # a stage may jump; that is a fault of the alignment only where the images do not bear it out
+    jump = geometry.jump_percent
+    for i in np.flatnonzero((jump > max(JUMP_PERCENT, _outlier_limit(jump))) & ~confirmed):
+        reasons[i].append(f"it jumps by {jump[i]:.0f} % of the field against its neighbours")
     return reasons
 
 
