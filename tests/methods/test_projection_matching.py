@@ -51,6 +51,17 @@ def test_thickness_and_offset_are_found_and_their_scores_kept(aligned):
         assert max(curve["scores"]) == 0.0
 
 
+def test_error_bars_of_tilts_hold_their_errors(sample, aligned):
+    """Also that all are too steep or too flat; what they have in common is a turn of the specimen."""
+    used = aligned.included
+    error = (aligned.geometry.y_tilt_deg - sample.truth.geometry.y_tilt_deg)[used]
+    ratio = (error - error.mean()) / aligned.uncertainty.y_tilt_deg[used]
+    assert 0.3 < np.sqrt((ratio**2).mean()) < 2.0
+    assert np.isnan(aligned.uncertainty.y_tilt_deg[~used]).all()
+    expected = aligned.uncertainty.expected_error.overall_angst / aligned.pixel_size_angst
+    assert 0.4 < found(aligned, sample).rms_px / expected < 1.8
+
+
 def test_error_bars_hold_the_errors(sample, aligned):
     """Rotations have no common freedom, so they can be compared as they are."""
     used = aligned.included

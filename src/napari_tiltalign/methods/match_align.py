@@ -18,7 +18,7 @@ from napari_tiltalign.images.prepare import Image
 from napari_tiltalign.methods.base import Progress, silent
 from napari_tiltalign.methods.flat_series import FlatSeries, Level, level_of
 from napari_tiltalign.methods.match_measure import Matched, Tiling, match
-from napari_tiltalign.methods.match_plane import PlaneViews, plane_views
+from napari_tiltalign.methods.match_plane import SUPPORT, PlaneViews, plane_views
 from napari_tiltalign.methods.match_predict import Predictor, measure_structure, predict, predictor, score
 from napari_tiltalign.methods.match_solve import Step, solve_step
 from napari_tiltalign.methods.pair_graph import best_on_grid, coarse_level, find_shifts, score_orientations
@@ -34,6 +34,10 @@ LEAST_VIEWS = 5
 
 _BAND = (0.32, 0.25)
 """Upper end of the band at the coarse and at the fine level, cycles per sample."""
+_FINE_SUPPORT = (0.7, 0.95)
+"""At the fine level only places that most views see count (`match_plane.SUPPORT`). Where views end, predictions fade,
+which looks as if the specimen shrank with the tilt: all tilts come out too steep. Asking for still more views (0.9)
+would leave half of that, and too little of a lamella to hold its other parameters."""
 _TILE = 0.19
 """Distance of the tiles, parts of the longer side of the field."""
 _HEIGHT_SD = 0.06
@@ -177,7 +181,7 @@ def align_views(
     if with_gold is not flat:
         bare = _Rounds(level_of(flat, 2.0 * pitch), flat, wanted, _BAND[0] / (2.0 * pitch))
         state = bare.anew(state.replace(used=state.used & flat.usable))
-    fine = _Rounds(level_of(flat, pitch), flat, wanted, _BAND[1] / pitch)
+    fine = _Rounds(level_of(flat, pitch), flat, wanted, _BAND[1] / pitch, _FINE_SUPPORT)
     for round_ in range(5):
         progress(0.6 + 0.08 * round_, "matching projections, fine")
         state = fine.once(state, reach_angst=0.0)
@@ -232,6 +236,7 @@ class _Rounds:
     flat: FlatSeries
     wanted: Wanted
     highest: float
+    support: tuple[float, float] = SUPPORT
     beyond: Image | None = None
 
     def repeated(self, state: State, times: int, *, reach: bool = False) -> State:
@@ -286,7 +291,7 @@ class _Rounds:
 
     def views(self, state: State) -> PlaneViews:
         """The views in the plane."""
-        return plane_views(self.level, state.geometry, state.used, self.highest, self.beyond)
+        return plane_views(self.level, state.geometry, state.used, self.highest, self.beyond, self.support)
 
     def priors(self, state: State) -> ViewPriors:
         """Priors of the views: tilts as far from the nominal ones as the slab is."""

@@ -29,7 +29,7 @@ FADE = 1.0 / 24.0
 """Flat images fade out over this part of their size at every edge."""
 _HIGHPASS_CYCLES = 6.0
 """Features larger than a sixth of the field are left over from the illumination."""
-_LEAST_SUPPORT, _FULL_SUPPORT = 0.35, 0.65
+SUPPORT = (0.35, 0.65)
 """Part of the views that must see a place for it to count at all, and to count in full: where few do, predictions of
 the others would be taken for data, and confirm themselves."""
 _STRENGTH_OF_PREDICTIONS = 0.6
@@ -101,7 +101,12 @@ class PlaneViews:
 
 
 def plane_views(
-    level: Level, geometry: ViewGeometry, used: NDArray[np.bool_], highest: float, beyond: Image | None = None
+    level: Level,
+    geometry: ViewGeometry,
+    used: NDArray[np.bool_],
+    highest: float,
+    beyond: Image | None = None,
+    support: tuple[float, float] = SUPPORT,
 ) -> PlaneViews:
     """Stretch views of a level into the specimen plane.
 
@@ -118,6 +123,8 @@ def plane_views(
     beyond
         Shape (n, size, size): what the parts of the plane that a view does not see are filled with, from a prediction
         of it; None leaves them empty. A prediction from views that end somewhere ends there too, and looks displaced.
+    support
+        See `SUPPORT`.
     """
     step = float(level.grid.pitch_yx_angst.max())
     field = float(level.series.field_yx_angst.max())
@@ -142,8 +149,8 @@ def plane_views(
         coverage[view], core[view] = _coverage(tiles[view, 0], matrices[view], shift, level, step)
 
     map_views(cover, views)
-    support = coverage[views].mean(axis=0) if views else coverage.sum(axis=0)
-    trusted = np.clip((support - _LEAST_SUPPORT) / (_FULL_SUPPORT - _LEAST_SUPPORT), 0.0, 1.0)
+    seen_by = coverage[views].mean(axis=0) if views else coverage.sum(axis=0)
+    trusted = np.clip((seen_by - support[0]) / (support[1] - support[0]), 0.0, 1.0)
     filled = (0.0 if beyond is None else _STRENGTH_OF_PREDICTIONS) * trusted
 
     def one(view: int) -> None:

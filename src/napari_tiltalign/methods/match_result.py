@@ -26,6 +26,7 @@ from napari_tiltalign.methods.projection import (
     LOG_MAGNIFICATION,
     N_VIEW_PARAMETERS,
     ROTATION,
+    TILT,
     geometry_from_views,
     views_from_geometry,
 )
@@ -37,6 +38,9 @@ from napari_tiltalign.model.interpolation import interpolate_geometry
 _LEAST_SEEN = 0.25
 """Tiles are listed as tracks where so much of them is seen, relative to the most."""
 _SPREAD_SEEN = 0.06
+_STEEP_DEG = 0.22
+"""All tilts are too steep, or too flat, by so many degrees for a radian of tilt (rms of simulated series): predictions
+fade where views end, which every tile near there shares, so no covariance shows it (`match_align`)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,18 +138,20 @@ def _unit_magnification(run: MatchRun) -> ViewGeometry:
 def _uncertainty(run: MatchRun) -> Uncertainty:
     """Error bars; NaN for views that take no part.
 
-    The axis was set by itself, so its error comes with what the other parameters do where it is turned.
+    The axis was set by itself, so its error comes with what the other parameters do where it is turned. Likewise what
+    no covariance knows: how far the tilts are too steep, or too flat, as a whole.
     """
     state, step = run.state, run.last[1]
-    turned = with_kind_fixed(step, ROTATION, state.axis_sd_deg * np.ones(len(state.geometry))).ravel()
+    tilt = np.deg2rad(state.geometry.y_tilt_deg)
+    turned = with_kind_fixed(step, ROTATION, state.axis_sd_deg * np.ones(len(tilt))).ravel()
+    steep = with_kind_fixed(step, TILT, _STEEP_DEG * (tilt - tilt[state.used].mean())).ravel()
     used = np.flatnonzero(state.used)
     own = (used[:, None] * N_VIEW_PARAMETERS + np.arange(N_VIEW_PARAMETERS)).ravel()
-    covariance = (step.covariance() + np.outer(turned, turned))[np.ix_(own, own)]
+    covariance = (step.covariance() + np.outer(turned, turned) + np.outer(steep, steep))[np.ix_(own, own)]
     views = views_from_geometry(state.geometry, 1.0)[used]
     sure = Certainty(covariance, views, state.geometry.x_tilt_deg[used], run.flat.order[used])
-    # tilts are all off in one way that every tile shares, three times further than any covariance says: not estimated
-    bars = dataclasses.replace(sure.uncertainty(len(run.series)), y_tilt_deg=np.full(len(run.series), np.nan))
-    return dataclasses.replace(bars, expected_error=sure.expected_error(run.flat.field_yx_angst, state.thickness_angst))
+    error = sure.expected_error(run.flat.field_yx_angst, state.thickness_angst)
+    return dataclasses.replace(sure.uncertainty(len(run.series)), expected_error=error)
 
 
 def _tracks(run: MatchRun, geometry: ViewGeometry, turned_deg: float) -> Tracks:
