@@ -7,6 +7,10 @@ import numpy as np
 from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.methods.slab_fit import SlabFit
 from napari_tiltalign.methods.slab_model import residuals
+from napari_tiltalign.methods.slab_pose import prior_terms
+
+_TOLD_TWICE = 1.1
+"""Tiles that overlap by half tell a tenth twice (Welch 1967)."""
 
 
 def prediction(fit: SlabFit) -> FloatArray:
@@ -28,20 +32,19 @@ def view_covariance(fit: SlabFit) -> FloatArray:
 
     What one tile says is not independent over views: its content is no uniform density, and its middle wanders through
     the depth of the slab with the tilt. So how far tiles disagree decides: a tile moves the solution by
-    ``H^-1 times its score`` (infinitesimal jackknife, Jaeckel 1972), and the products of that add up. Where priors
-    decide more than tiles the posterior's own variance is larger, and holds: with ``H^-1 = L L'`` and the eigenvalues
-    and vectors of the disagreement seen in its units, ``L^-1 S L'^-1 = U D U'``, it is ``L U max(D, 1) U' L'``.
+    ``H^-1 times its score`` (infinitesimal jackknife, Jaeckel 1972), and the products of that add up to J. Parameters
+    differ from what the priors expect by P^-1, with P the Hessian of the priors, and are drawn there by ``H^-1 P``.
+    Together that is the variance of a regularised estimate, ``J + H^-1 P H^-1`` (Huber 1967, with a prior); it is the
+    posterior's own where tiles disagree as much as the likelihood expects.
     """
     size = fit.pose.views.size
     covariance = fit.covariance()
     moves = fit.scores @ covariance[:size, :size] + fit.height_scores[:, None] * covariance[size:, :size]
     moves = moves[np.abs(fit.scores).sum(axis=1) > 0]
     moves = moves - moves.mean(axis=0)
-    own = covariance[:size, :size]
-    unit = np.sqrt(np.diag(own))
-    lower = np.linalg.cholesky(own / np.outer(unit, unit)) * unit[:, None]
-    seen = np.linalg.solve(lower, moves.T)
-    values, vectors = np.linalg.eigh(seen @ seen.T * len(moves) / max(len(moves) - 1, 1))
-    root = lower @ vectors * np.sqrt(np.maximum(values, 1.0))
-    larger: FloatArray = root @ root.T
-    return larger
+    of_others = len(moves) / max(len(moves) - 1, 1)  # a tile draws the solution, and its own score towards zero
+    disagreement = _TOLD_TWICE * of_others**2 * moves.T @ moves
+    prior_hessian, _ = prior_terms(fit.pose, fit.centres_zyx, fit.priors)
+    drawn = (covariance @ prior_hessian @ covariance)[:size, :size]
+    total: FloatArray = disagreement + drawn
+    return total
