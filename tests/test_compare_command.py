@@ -75,3 +75,39 @@ def test_methods_and_others_alignments_are_compared(
 def test_wrong_usage_is_told(nudge: NudgeMethod, project: Path, tmp_path: Path, capsys, arguments, message):
     assert main(["compare", str(project), "--output", str(tmp_path / "out"), *arguments]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_the_best_method_aligns_the_rest_with_its_options(nudge: NudgeMethod, project: Path, tmp_path: Path, capsys):
+    compared, out = tmp_path / "compared", tmp_path / "job"
+    command = ["compare", str(project), "--methods", "nudge", "--output", str(compared), "--scheduler", "serial"]
+    assert main([*command, "--set", "nudge.nudge-nm=7"]) == 0
+    capsys.readouterr()
+
+    align = ["align", str(project), "--use-best", str(compared), "--output", str(out), "--scheduler", "serial"]
+    assert main(align) == 0
+
+    assert "nudge is the best of 1 of 1 series" in capsys.readouterr().err
+    run = json.loads((out / "run.json").read_text())
+    assert (run["method"], run["options"]["amount_nm"]) == ("nudge", 7.0)
+    assert read_alignment(out, read(project).series[0]).provenance.options["amount_nm"] == 7.0
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (None, "cannot be read"),
+        ("{", "cannot be read"),
+        ("{}", "is not what compare writes"),
+        ('[{"series": "TS_1", "best": null}]', "no method that was run"),
+        ('[{"series": "TS_1", "best": "imod"}]', "the best were imod, which were given with --also"),
+    ],
+)
+def test_what_is_no_comparison_is_refused(
+    nudge: NudgeMethod, project: Path, tmp_path: Path, capsys, record: str | None, message: str
+):
+    if record is not None:
+        (tmp_path / "comparison.json").write_text(record)
+    align = ["align", str(project), "--use-best", str(tmp_path), "--output", str(tmp_path / "job")]
+    assert main(align) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "job").exists()

@@ -77,6 +77,8 @@ class ShownOptions:
 def add_methods(app: App, arguments: Sequence[str] = ()) -> None:
     """Add a command for every method of the registry, or only for the one that the arguments name."""
     add_method_commands(app, arguments, _command)
+    if any(word.partition("=")[0] == "--use-best" for word in arguments):
+        app.default(align_by_best)
 
 
 def add_method_commands(app: App, arguments: Sequence[str], command: Callable[[Method], Callable[..., int]]) -> None:
@@ -139,6 +141,51 @@ def _command(method: Method) -> Callable[..., int]:
     align.__annotations__["options"] = Annotated[flags, Parameter(group=METHOD_GROUP)]
     align.__kwdefaults__ = {**(align.__kwdefaults__ or {}), "options": method.Options()}
     return align
+
+
+def align_by_best(
+    input_path: Annotated[Path, Parameter(name="INPUT")],
+    /,
+    *,
+    use_best: Path,
+    output: Path,
+    choice: ChoiceOptions | None = None,
+    overrides: InputOptions | None = None,
+    run: RunOptions | None = None,
+    slurm: SlurmOptions | None = None,
+    shown: ShownOptions | None = None,
+) -> int:
+    """Align by the method, with its options, that was the best of most series when methods were compared.
+
+    Parameters
+    ----------
+    input_path
+        RELION's global STAR file or that of one series, or a stack (.mrc, .st) with its angles (.rawtlt, .tlt, .mdoc)
+        beside it.
+    use_best
+        Folder that compare has written.
+    output
+        Folder for the results; made if need be.
+    choice
+        Which series.
+    overrides
+        What to use instead of what the input says.
+    run
+        Where it runs.
+    slurm
+        What to ask Slurm for.
+    shown
+        What is shown.
+    """
+    from napari_tiltalign.cli.use_best import best_method
+
+    options, reason = best_method(use_best)
+    print(reason, file=sys.stderr, flush=True)
+    placement = placement_of(run or RunOptions(), slurm or SlurmOptions())
+    return _align(
+        input_path, output, options, choice or ChoiceOptions(), overrides or InputOptions(), placement,
+        shown or ShownOptions(),
+    )  # fmt: skip
 
 
 def _align(

@@ -45,7 +45,10 @@ _COMMANDS = {
 _RELION_PROGRAMS = ("relion_align_tiltseries", "relion_align_tiltseries_mpi")
 """Called by one of these names, through a link, this is RELION's program."""
 
-_ALIGN = "Align tilt series by one of the methods: align METHOD INPUT --output DIR."
+_ALIGN = """Align tilt series by one of the methods: align METHOD INPUT --output DIR.
+
+Or by the method that compare has found best: align INPUT --use-best COMPARED --output DIR.
+"""
 _WATCH = "Align tilt series while they are collected: watch METHOD DIR --output DIR."
 
 _DEBUG = Parameter(
