@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import threading
 import weakref
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Layer, Points, Tracks, Vectors
+from qtpy.QtWidgets import QApplication
 
 from napari_tiltalign.images.transform import aligned_view
-from napari_tiltalign.ui import aligned_stack, lazy_stack, overlays
+from napari_tiltalign.model import Dataset
+from napari_tiltalign.ui import aligned_stack, closing, lazy_stack, overlays
 from napari_tiltalign.ui.attach import layers_of
 from napari_tiltalign.ui.bead_table import gaps, used_beads
 from napari_tiltalign.ui.commands import AddAlignment, EditTracks, ExcludeViews
@@ -76,6 +79,41 @@ def test_layers_of_a_reader_are_taken_over_when_they_come_later(viewer, dataset)
         viewer.add_layer(Layer.create(data, attributes, kind))
     assert layers.session.dataset is dataset
     assert names(viewer) == ["TS_1", "TS_2", "TS_10"]
+
+
+@pytest.mark.gui
+def test_a_dataset_that_is_dropped_onto_another_takes_its_place(viewer, aligned, series, monkeypatch, qtbot):
+    other = Dataset((series.replace(name="X_1"), series.replace(name="X_2")), source="other.star")
+    answers = [closing.Answer.CANCEL, closing.Answer.DISCARD]
+    asked = []
+    monkeypatch.setattr(closing, "ask_unsaved", lambda parent, names: asked.append(names) or answers.pop(0))
+
+    def drop(dataset):
+        for data, attributes, kind in dataset_layers(dataset):
+            viewer.add_layer(Layer.create(data, attributes, kind))
+
+    drop(other)
+    qtbot.waitUntil(lambda: asked == [("TS_1",)], timeout=10_000)
+    QApplication.processEvents()
+    assert aligned.session.series.name == "TS_1", "the user has cancelled"
+    again = dataclasses.replace(other)
+    drop(again)
+    qtbot.waitUntil(lambda: aligned.session.dataset is again, timeout=10_000)
+    assert len(asked) == 2
+    assert aligned.session.series.name == "X_1"
+    assert [layer.name for layer in viewer.layers if layer.visible] == ["X_1 [1]"]
+
+
+def test_raw_images_that_the_user_deleted_come_back_with_the_next_change(viewer, aligned):
+    aligned.session.show_aligned(True)
+    viewer.layers.remove(aligned.raw_layer())
+    aligned.session.show_aligned(False)
+    assert aligned.raw_layer().visible
+    viewer.layers.clear()
+    aligned.session.undo()
+    assert names(viewer) == ["TS_1"]
+    aligned.session.redo()
+    assert "beads" in names(viewer)
 
 
 def test_the_slider_and_the_session_look_at_the_same_view(viewer, layers, series):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from app_model.types import KeyBinding
 from napari.components import ViewerModel
 
 from napari_tiltalign.model import Provenance
@@ -13,6 +14,7 @@ from napari_tiltalign.ui.bead_table import used_beads
 from napari_tiltalign.ui.centring import recentre
 from napari_tiltalign.ui.commands import AddAlignment, EditTracks
 from napari_tiltalign.ui.edits import EditRefused
+from napari_tiltalign.ui.keys import KEYS
 from napari_tiltalign.ui.layers import Layers
 from napari_tiltalign.ui.overlays import beads_overlay
 
@@ -200,6 +202,18 @@ def test_a_bead_is_centred_in_its_view(layers):
     actions.place_bead(layers.session, 3, "view_00", (3.0, 3.0))
     with pytest.raises(EditRefused, match="no free gold near bead 3"):
         recentre(layers)
+
+
+def test_keys_mean_the_same_whatever_layer_is_active(layers, viewer):
+    """Napari has meanings of its own for X, Y and C while an image is active."""
+    layers.session.show_aligned(True)
+    wanted = {str(KeyBinding.from_str(key.key.replace("Control", "Ctrl").replace("-", "+"))) for key in KEYS}
+    for layer in viewer.layers:
+        assert wanted <= {str(key) for key in layer.keymap}, layer.name
+    layers.session.select_bead(2)
+    bound = {str(key): function for key, function in layers.raw_layer().keymap.items()}
+    bound["X"](layers.raw_layer())
+    assert layers.session.undo_label == "remove from view bead 2"
 
 
 def test_keys_work_while_the_beads_are_active(layers, viewer):

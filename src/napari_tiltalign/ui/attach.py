@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 from napari.components import ViewerModel
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QTimer
 
+from napari_tiltalign.model import Dataset
 from napari_tiltalign.ui import closing
 from napari_tiltalign.ui.comparison_layers import ComparisonLayers
 from napari_tiltalign.ui.journal import Journal
 from napari_tiltalign.ui.keys import bind_keys
-from napari_tiltalign.ui.layer_data import METADATA_KEY
+from napari_tiltalign.ui.layer_data import DATASET_KEY, METADATA_KEY
 from napari_tiltalign.ui.layers import Layers
 from napari_tiltalign.ui.mouse import Mouse
 from napari_tiltalign.ui.saving import known_folder, restored_work
@@ -52,6 +54,7 @@ def layers_of(viewer: ViewerModel) -> Layers:
         _MICE[real] = Mouse(_LAYERS[real])
         _BESIDE[real] = ComparisonLayers(_LAYERS[real]), TomogramLayers(_LAYERS[real])
         _PAUSES[real] = _find_motion_in_pauses(session)
+        _open_what_comes(real, session)
     return _LAYERS[real]
 
 
@@ -99,6 +102,27 @@ def _follow_folder(session: Session) -> None:
             alive.results_folder = known_folder(alive.dataset) if alive.dataset else None
 
     session.dataset_changed.connect(follow)
+
+
+def _open_what_comes(viewer: ViewerModel, session: Session) -> None:
+    """Open a dataset whose layers come while another is open, as when a file is dropped, if no work is lost by that."""
+    state, known = ref(session), [session.dataset]
+
+    def offer(event: Any) -> None:
+        dataset, alive = event.value.metadata.get(DATASET_KEY), state()
+        if alive is None or dataset is None or dataset is known[0]:
+            return
+        known[0] = dataset
+        if alive.dataset is not None and alive.dataset is not dataset:
+            name = event.value.metadata[METADATA_KEY].name
+            _soon(lambda: take(dataset, name))  # when napari has added all layers
+
+    def take(dataset: Dataset, name: str) -> None:
+        alive = state()
+        if alive is not None and alive.dataset is not dataset and closing.may_be_lost(alive):
+            alive.open(dataset, name)
+
+    viewer.layers.events.inserted.connect(offer)
 
 
 def _find_motion_in_pauses(session: Session) -> QTimer:

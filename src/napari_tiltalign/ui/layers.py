@@ -164,8 +164,8 @@ class Layers:
 
     def _hide_other_series(self, series: TiltSeries | None) -> None:
         for layer in self.viewer.layers:
-            other = layer.metadata.get(METADATA_KEY)
-            if other is not None and (series is None or other.name != series.name):
+            other, owner = layer.metadata.get(METADATA_KEY), layer.metadata.get(DATASET_KEY, self.session.dataset)
+            if other is not None and (series is None or other.name != series.name or owner is not self.session.dataset):
                 layer.visible = False
 
     def _add_raw(self, series: TiltSeries) -> Image:
@@ -215,8 +215,10 @@ class Layers:
         self._show_text()
 
     def _show_images(self) -> None:
-        """Show either the raw or the aligned images."""
-        raw, aligned = self.raw_layer(), self.layer(ALIGNED)
+        """Show either the raw or the aligned images; raw ones that the user has deleted come back."""
+        series, raw, aligned = self.session.series, self.raw_layer(), self.layer(ALIGNED)
+        if series is not None and raw is None:
+            raw = self._add_raw(series)
         for layer, wanted in ((aligned, self.session.shows_aligned), (raw, not self.session.shows_aligned)):
             if layer is not None and layer.visible != wanted:
                 layer.visible = wanted

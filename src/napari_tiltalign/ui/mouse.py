@@ -1,4 +1,4 @@
-"""Editing with the mouse: what is done to the points of the layers of beads and gaps becomes commands.
+"""Keys of layers, and editing with the mouse: what is done to the points of beads and gaps becomes commands.
 
 The layers are only a picture of the session. Whatever the mouse has done to them, they are drawn again from the session
 afterwards, so a refused edit leaves no trace and undo works as for every other step.
@@ -18,11 +18,12 @@ from napari_tiltalign.ui.bead_table import follows_areas, gaps
 from napari_tiltalign.ui.centring import bead_at, centred
 from napari_tiltalign.ui.edits import EditRefused
 from napari_tiltalign.ui.keys import bind_keys
+from napari_tiltalign.ui.layer_data import METADATA_KEY
 from napari_tiltalign.ui.layers import ROLE_KEY, Layers
 
 
 class Mouse:
-    """Listens to the layers of beads and gaps of one viewer.
+    """Listens to the layers of beads and gaps of one viewer, and gives all layers of the session its keys.
 
     Parameters
     ----------
@@ -43,12 +44,13 @@ class Mouse:
 
     def _attach(self, layer: Layer) -> None:
         role = layer.metadata.get(ROLE_KEY)
+        if role is not None or METADATA_KEY in layer.metadata:
+            bind_keys(layer, self._session, self._layers)  # napari's own keys of this kind of layer would come first
         if role not in (overlays.BEADS, overlays.GAPS):
             return
         layer.events.data.connect(self._on_beads if role == overlays.BEADS else self._on_gaps)
         chosen = layer.selected_data.events.items_changed
         chosen.connect(self._on_beads_chosen if role == overlays.BEADS else self._on_gaps_chosen)
-        bind_keys(layer, self._session, self._layers)  # napari's own keys of points would come first otherwise
 
     # --- selection
 
