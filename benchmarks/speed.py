@@ -2,6 +2,7 @@
 
     python benchmarks/speed.py fiducial slab --sizes 512 1024 4096
     python benchmarks/speed.py fiducial --views 21 41 61 --beads 20 100
+    python benchmarks/speed.py preview judge --sizes 512 1024
 
 Every size shows the same field of 5 x 5 um (512 px of 10 Angstrom). The images of 4096 px are those of 1024 px with
 every pixel four by four times and noise on it, written as one stack of 16-bit integers, because simulating them would
@@ -34,6 +35,8 @@ FIELD_ANGST = 5120.0
 LARGEST_SIMULATED_PX = 1024
 WITHOUT_BEADS = {"slab", "patch-tracking", "projection-matching"}
 """Methods that are timed on cytoplasm without gold."""
+OF_THE_TRUTH = {"preview", "judge"}
+"""Commands that are timed on the true alignment, for images that are simulated at their size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +102,29 @@ def run(arguments: Sequence[str]) -> tuple[float, float, float]:
     return time.perf_counter() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024.0
 
 
+def aligning(method: str, given: list[str], folder: Path) -> list[str]:
+    """Arguments of the program for an alignment."""
+    output = ["--output", str(folder / "out"), "--overwrite", "--quiet", "--scheduler", "serial"]
+    return ["align", method, *given, *output]
+
+
+def of_the_truth(command: str, case: Case, folder: Path) -> list[str]:
+    """Arguments of the program for what is done with an alignment, the true one."""
+    if case.size_px > LARGEST_SIMULATED_PX:
+        raise SystemExit(f"{command} is timed up to {LARGEST_SIMULATED_PX} px: there is no truth for enlarged images")
+    project = folder / case.name
+    truth = next((project / "truth").glob("*.json"))
+    output = ["--output", str(folder / "seen")] if command == "preview" else []
+    return [command, str(project / "tilt_series.star"), str(truth), *output]
+
+
 def row(method: str, case: Case, folder: Path, repeats: int) -> str:
     """Time one method on one case; the table's line about it."""
     # in a process of its own: on Linux the memory that a program is said to have had includes that of who started it
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
         given = apart.submit(prepared, case, folder).result()
-    output = ["--output", str(folder / "out"), "--overwrite", "--quiet", "--scheduler", "serial"]
-    first, *others = (run(["align", method, *given, *output]) for _ in range(repeats + 1))
+    command = of_the_truth(method, case, folder) if method in OF_THE_TRUTH else aligning(method, given, folder)
+    first, *others = (run(command) for _ in range(repeats + 1))
     wall, cpu, memory = (statistics.median(column) for column in zip(*others, strict=True))
     spread = f"{min(o[0] for o in others):.1f}-{max(o[0] for o in others):.1f}"
     beads = str(case.n_beads) if case.has_beads else "none"

@@ -12,7 +12,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
 
 from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.methods.motion_kernel import ACROSS, ALONG, MotionBasis, MotionScales
@@ -196,8 +195,9 @@ def solve_step(
         if used[tile.index]:
             _add(hessian, gradient, linear, modes, tile)
     scale = 1.0 / np.sqrt(np.diag(hessian))
-    lower = cho_factor(hessian * np.outer(scale, scale) + 1e-10 * np.eye(size + q), lower=True, check_finite=False)
-    step = -scale * cho_solve(lower, scale * gradient, check_finite=False)
+    # not by Cholesky: single precision in the likelihood leaves what hardly matters slightly indefinite
+    scaled = hessian * np.outer(scale, scale) + 1e-10 * np.eye(size + q)
+    step = -scale * np.linalg.solve(scaled, scale * gradient)
     by_view = step[:size].reshape(n, N_VIEW_PARAMETERS)
     displacement = np.einsum("pnac,nc->pna", linear.by_view, by_view)
     if modes is not None:
