@@ -28,3 +28,8 @@ def test_findings_are_told_to_people_and_programs(tmp_path: Path, capsys):
     told = capsys.readouterr().out
     assert "to do: Give the right one: --tilt-axis-deg" in told
     assert "TS_1" not in told
+    assert "with the axis 90° off" in told
+    assert set(wrong["axis"]["hypotheses"]) == {
+        "nominal", "nominal + 90", "nominal + 180", "nominal, tilts of the opposite sign"
+    }  # fmt: skip
+    assert wrong["axis"]["hypotheses"]["nominal + 90"] == wrong["axis"]["score_nominal_plus_90"]

@@ -38,6 +38,7 @@ def texts(widget: CheckWidget) -> list[str]:
 def test_what_is_odd_is_listed_when_a_dataset_is_opened(widget):
     assert "TS_1: 1 problem" in widget.summary.text()
     assert texts(widget)[0].startswith("✖ the same image twice")
+    assert "180° off" in widget.summary.toolTip()
 
 
 def test_a_long_finding_is_shown_whole_in_a_narrow_widget(widget, qtbot):

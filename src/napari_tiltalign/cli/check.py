@@ -66,9 +66,10 @@ def check(
 
 def check_lines(check: SeriesCheck) -> list[str]:
     """What was found about a series, for people."""
+    axis = [] if check.axis is None else [f"  tilt axis {check.axis.nominal_deg:g}°: {check.axis.scores_text()}"]
     if not check.findings:
-        return [f"{check.name}: nothing odd"]
-    return [f"{check.name}:", *(_line(finding) for finding in check.findings)]
+        return [f"{check.name}: nothing odd", *axis]
+    return [f"{check.name}:", *(_line(finding) for finding in check.findings), *axis]
 
 
 def _line(finding: Finding) -> str:

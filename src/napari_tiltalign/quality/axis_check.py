@@ -71,6 +71,24 @@ class AxisCheck:
         apart = np.abs(wrap_deg(2.0 * (self.axes_deg - axis_deg)))
         return float(self.scores[int(np.argmin(apart))])
 
+    def hypotheses(self) -> dict[str, float]:
+        """Score of each thing that may be true of the axis that was given, by what it is."""
+        right, turned = self.score_of(self.nominal_deg), self.score_of(self.nominal_deg + 90.0)
+        return {
+            "nominal": right,
+            "nominal + 90": turned,
+            "nominal + 180": right,
+            "nominal, tilts of the opposite sign": right,
+        }
+
+    def scores_text(self) -> str:
+        """The same for people; three of the four look the same to positions."""
+        return (
+            f"neighbouring views correlate by {self.score_of(self.nominal_deg):.3f}, and by "
+            f"{self.score_of(self.nominal_deg + 90.0):.3f} with the axis 90° off; 180° off, or with tilts of the "
+            "opposite sign, they would look the same"
+        )
+
 
 def check_axis(contrasts: list[Image | None], tilt_deg: FloatArray, nominal_deg: float) -> AxisCheck | None:
     """Try tilt axes over half a turn.

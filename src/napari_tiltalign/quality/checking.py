@@ -117,6 +117,7 @@ class SeriesCheck:
                 "clear": axis.clear,
                 "score_nominal": axis.score_of(axis.nominal_deg),
                 "score_nominal_plus_90": axis.score_of(axis.nominal_deg + 90.0),
+                "hypotheses": axis.hypotheses(),
                 "scores": [
                     {"axis_deg": float(a), "score": float(s)} for a, s in zip(axis.axes_deg, axis.scores, strict=True)
                 ],

@@ -109,6 +109,7 @@ class CheckWidget(QWidget):
         if check.flat_deg == check.flat_deg:
             lines.append(f"lies flat at {check.flat_deg:+z.0f}° by its brightness")
         self.summary.setText("\n".join(lines))
+        self.summary.setToolTip("" if check.axis is None else check.axis.scores_text())
         self.list.clear()
         for finding in check.findings:
             self.list.addTopLevelItem(_item(finding))
