@@ -62,6 +62,14 @@ def test_opens_samples_with_their_truth(viewer, monkeypatch, key, fewest):
     assert bool(n_beads) == bool(fewest)
 
 
+def test_a_sample_of_the_users_own(viewer, monkeypatch, project):
+    with pytest.raises(BadInput, match="Sample of your own"):
+        viewer.open_sample(PLUGIN, "of_your_own")
+    wanted = dataclasses.replace(Preferences(), sample_path=project[0].source)
+    monkeypatch.setattr(sample_data, "preferences", lambda: wanted)
+    assert [layer.name for layer in viewer.open_sample(PLUGIN, "of_your_own")] == ["TS_1", "TS_2", "TS_10"]
+
+
 def test_preferences_and_their_defaults_agree(manifest):
     properties = manifest.contributions.configurations["general"].properties
     stated = {name: item.default for name, item in properties.items()}

@@ -19,12 +19,15 @@ class Preferences:
         Diameter that forms offer for gold beads, nm.
     folder_name
         Name that is proposed for the folder of results.
+    sample_path
+        File that *Open Sample* opens as a tilt series of the user's own; empty for none.
     cache_mib
         Memory for the images of one stack, MiB.
     """
 
     bead_diameter_nm: float = 10.0
     folder_name: str = "tiltalign"
+    sample_path: str = ""
     cache_mib: int = 512
 
 
@@ -34,4 +37,6 @@ def preferences() -> Preferences:
         group = get_plugin_settings(PLUGIN).general
     except (KeyError, AttributeError, ValueError):
         return Preferences()
-    return Preferences(float(group.bead_diameter_nm), str(group.folder_name), int(group.cache_mib))
+    return Preferences(
+        float(group.bead_diameter_nm), str(group.folder_name), str(group.sample_path), int(group.cache_mib)
+    )
