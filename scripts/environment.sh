@@ -4,6 +4,9 @@
 environment_exit_code=5 # the program's own exit code for "this machine lacks something"
 python=.venv/bin/python
 
+# pip trusts the certificates of the system, uv only if it is told to: some institutes' proxies have one of their own
+[ ! -d /etc/ssl/certs ] || export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-1}"
+
 # Library or program that the GUI tests load, and the Debian package that brings it. Libraries are looked for
 # by their own names, because the packages' names differ between distributions.
 gui_requirements="

@@ -20,6 +20,7 @@ from cyclopts import App
 from fake_method import Nudge, NudgeMethod
 from napari_tiltalign.cli import main
 from napari_tiltalign.cli.align import add_methods
+from napari_tiltalign.cli.messages import message_of
 from napari_tiltalign.cli.watching import plain
 from napari_tiltalign.errors import BadInput
 from napari_tiltalign.io import read
@@ -156,6 +157,9 @@ def test_exit_code(
         (["convert", "missing.xf", "out.star"], "missing.xf"),
         (["simulate", "out", "--scenario", "no-such"], "no-such"),
         (["simulate", "out", "--tilt-min-deg", "70"], "tilts must run upwards"),
+        (["align", "nudge", "x.star", "y.star", "--output", "out"], "y.star: more than this command takes"),
+        (["align", "fiducial", "x.star", "--output", "out", "--sample-thickness-nm", "9"], "It is an option of "),
+        (["report", "missing"], "missing is no folder; give the one that align"),
     ],
 )
 def test_wrong_usage(
@@ -179,7 +183,7 @@ def test_output_that_cannot_be_written_is_the_environments_fault(
 ) -> None:
     (tmp_path / "file").write_text("")
     assert align(star, tmp_path / "file" / "out") == 5
-    assert "Not a directory" in capsys.readouterr().err
+    assert f"{tmp_path / 'file'} is a file, but a folder is needed there" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
@@ -401,6 +405,38 @@ def test_wrong_usage_says_what_is_needed(nudge: NudgeMethod, capsys: Capture, co
 def test_a_folder_of_relion_in_the_place_of_its_table(star: Path, capsys: Capture) -> None:
     assert main(["check", str(star.parent)]) == 1
     assert "it holds tilt_series.star: give such a file" in capsys.readouterr().err
+
+
+def test_help_is_a_command_too(capsys: Capture) -> None:
+    assert main(["help", "convert"]) == 0
+    assert "Usage: napari-tiltalign convert " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("nowhere/TS.aln", "there is no folder {tmp}/nowhere to write TS.aln in; make it"),
+        ("", "is a folder; give the file to write in it, such as {tmp}/NAME.aln"),
+    ],
+)
+def test_convert_says_which_folder_is_missing(
+    record: Path, tmp_path: Path, capsys: Capture, out: str, said: str
+) -> None:
+    assert main(["convert", str(record), str(tmp_path / out)]) == 1
+    assert said.format(tmp=tmp_path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/data/.tiltalign-0a.tmp"), "/data: no permission to read"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "/data/.tiltalign-0a.tmp"), "/data does not exist; correct"),
+        (OSError(errno.EIO, "Input/output error", "/data/x"), "Input/output error: '/data/x'"),
+        (ConnectionError("the scheduler was lost"), "Error: the scheduler was lost"),
+    ],
+)
+def test_what_the_system_refuses_is_told_with_a_path_that_the_user_knows(error: OSError, said: str) -> None:
+    assert said in message_of(error)
 
 
 def test_an_alignment_that_is_not_there(tmp_path: Path, capsys: Capture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,14 @@ from napari_tiltalign.cli.running import RunOptions, SlurmOptions, placement_of
 from napari_tiltalign.errors import BadInput, ProgramMissing
 from napari_tiltalign.io import read
 
+FAKE_SBATCH = """#!/bin/sh
+[ "$1" = --test-only ] || exit 9
+if grep -q partition=nowhere "$2"; then
+    echo 'allocation failure: Invalid partition name specified' >&2
+    exit 1
+fi
+"""
+
 
 class FakeSlurm:
     """Takes what `dask_jobqueue.slurm.SLURMCluster` takes."""
@@ -30,19 +39,29 @@ class FakeSlurm:
         self.asked = asked
         self.adapted: dict[str, Any] = {}
 
+    def close(self, timeout: float) -> None:
+        """Nothing was started."""
+
+    def job_script(self) -> str:
+        """Return a script as Slurm takes it."""
+        return f"#!/bin/bash\n#SBATCH --partition={self.asked['queue']}\n"
+
     def adapt(self, **limits: Any) -> None:
         """Remember how many jobs may run."""
         self.adapted = limits
 
 
 @pytest.fixture
-def slurm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that looks as if it were of a cluster with Slurm."""
+def slurm(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A machine that looks as if it were of a cluster with Slurm, which has no queue called nowhere."""
+    programs = tmp_path_factory.mktemp("bin")
+    (programs / "sbatch").write_text(FAKE_SBATCH, encoding="utf-8")
+    (programs / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     package: Any = types.ModuleType("dask_jobqueue.slurm")
     package.SLURMCluster = FakeSlurm
     monkeypatch.setitem(sys.modules, "dask_jobqueue", types.ModuleType("dask_jobqueue"))
     monkeypatch.setitem(sys.modules, "dask_jobqueue.slurm", package)
-    monkeypatch.setattr(module.shutil, "which", lambda name: f"/usr/bin/{name}")
 
 
 def planned(star: Path, placement: Placement) -> Plan:
@@ -79,6 +98,12 @@ def test_what_slurm_is_not_asked_for(slurm: None, tmp_path: Path) -> None:
     cluster: Any = module._slurm_cluster(placement_of(RunOptions(), SlurmOptions()).slurm, tmp_path, 8)
     assert (cluster.asked["queue"], cluster.asked["account"]) == (None, None)
     assert cluster.asked["job_extra_directives"] == []
+
+
+def test_jobs_that_slurm_would_never_run_are_refused_at_once(slurm: None, tmp_path: Path) -> None:
+    asked = placement_of(RunOptions(), SlurmOptions(slurm_queue="nowhere")).slurm
+    with pytest.raises(BadInput, match=r"Invalid partition name specified\); change .*--slurm-queue"):
+        module._slurm_cluster(asked, tmp_path, 8)
 
 
 def test_where_there_is_no_slurm(nudge: NudgeMethod, write_project: Callable[..., Path], monkeypatch: Any) -> None:

@@ -170,7 +170,7 @@ def test_the_tutorial_followed_to_the_letter(
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
     commands = re.findall(r"^    napari-tiltalign (.+)$", text, re.MULTILINE)
-    assert [command.split()[0] for command in commands] == ["simulate", "check", "align", "judge"]
+    assert [command.split()[0] for command in commands] == ["simulate", "check", "align", "judge", "preview"]
     commands[0] += " --image-rows-px 192 --image-columns-px 192 --tilt-step-deg 6"  # small and fast
     for command in commands:
         assert main(shlex.split(command)) == 0

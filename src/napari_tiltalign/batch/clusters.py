@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import subprocess
 import sys
 import tempfile
 import warnings
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 
 from napari_tiltalign.batch.placement import Placement, Slurm
 from napari_tiltalign.batch.plan import Plan
-from napari_tiltalign.errors import ProgramMissing
+from napari_tiltalign.errors import BadInput, ProgramMissing
 
 if TYPE_CHECKING:
     from distributed import Client, SpecCluster
@@ -36,6 +37,8 @@ CONFIG = {
     "logging": {"distributed": "critical", "distributed.worker": "critical", "distributed.nanny": "critical"},
 }
 _CLOSE_S = 3.0
+_ANSWER_S = 120.0
+"""How long Slurm may take to answer."""
 _STARTS = 3
 """How often the workers of this machine are started before that is given up."""
 
@@ -124,6 +127,8 @@ def open_crew(placement: Placement, plan: Plan, folder: Path) -> Iterator[tuple[
     ------
     ProgramMissing
         If Slurm or the package for it is not installed.
+    BadInput
+        If Slurm would not take the jobs.
     OSError
         If no scheduler answers at the address given, or workers of this machine cannot be started.
     """
@@ -190,7 +195,7 @@ def _slurm_cluster(slurm: Slurm, folder: Path, n_jobs: int) -> SpecCluster:
     logs = (folder / "cluster").absolute()
     logs.mkdir(parents=True, exist_ok=True)
     gpus = [f"--gres=gpu:{slurm.gpus}"] if slurm.gpus else []
-    cluster: SpecCluster = SLURMCluster(
+    cluster: Any = SLURMCluster(
         queue=slurm.queue or None,
         account=slurm.account or None,
         walltime=slurm.walltime,
@@ -211,9 +216,42 @@ def _slurm_cluster(slurm: Slurm, folder: Path, n_jobs: int) -> SpecCluster:
         scheduler_options={"allowed_failures": 0, **_dashboard(f"{LOOPBACK}:0")},
         silence_logs=logging.CRITICAL,
     )
+    try:
+        _check_that_slurm_takes(cluster.job_script())
+    except BaseException:
+        cluster.close(timeout=_CLOSE_S)
+        raise
     # a target of no time at all: as many jobs as there are series on their way
     cluster.adapt(minimum_jobs=0, maximum_jobs=n_jobs, target_duration="1ms", interval="1s", wait_count=10)
-    return cluster
+    started: SpecCluster = cluster
+    return started
+
+
+def _check_that_slurm_takes(script: str) -> None:
+    """Ask Slurm whether it would take a job, without giving it one: Dask waits for ever for workers that it refuses.
+
+    Raises
+    ------
+    BadInput
+        If it would not: no such queue or account, more memory or time than there is.
+    ProgramMissing
+        If it does not answer.
+    """
+    with tempfile.NamedTemporaryFile("w", suffix=".sh", encoding="utf-8") as file:
+        file.write(script)
+        file.flush()
+        try:
+            told = subprocess.run(  # noqa: S603 (no shell, and the file is ours)
+                ["sbatch", "--test-only", file.name],  # noqa: S607 (Slurm is where the user's PATH says)
+                capture_output=True, text=True, errors="replace", timeout=_ANSWER_S, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            raise ProgramMissing(f"Slurm has not answered sbatch for {_ANSWER_S:g} s; see whether sinfo does, and "
+                                 "give the command again") from error  # fmt: skip
+    if told.returncode:
+        said = " ".join(told.stderr.split()) or f"exit code {told.returncode}"
+        raise BadInput(f"Slurm takes no such job ({said}); change what is asked of it (--slurm-queue, "
+                            "--slurm-account, --slurm-walltime, --slurm-memory-gb ...)")  # fmt: skip
 
 
 def _given_security() -> Any:

@@ -14,10 +14,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
-from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter
 
 from napari_tiltalign.cli.exit_codes import EXPECTED, ExitCode, exit_code_of
-from napari_tiltalign.errors import DISK_TAKES_NOTHING, Cancelled
 
 HELP = """Align tilt series of cryo-electron tomography.
 
@@ -72,6 +71,8 @@ def main(tokens: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if tokens is None else tokens)
     if tokens is None and Path(sys.argv[0]).name in _RELION_PROGRAMS:
         arguments.insert(0, "relion")
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
     try:
         with _stopped_by_sigterm():
             return int(build_app(arguments).meta(arguments) or ExitCode.GOOD)
@@ -124,36 +125,12 @@ def build_app(arguments: Sequence[str]) -> App:
 
 def _tell(error: BaseException, *, debug: bool = False) -> ExitCode:
     """Print an error for the user and return the exit code."""
+    from napari_tiltalign.cli.messages import message_of
+
     if debug:
         traceback.print_exception(error)
-    print(_message(error), file=sys.stderr)
+    print(message_of(error), file=sys.stderr)
     return exit_code_of(error)
-
-
-def _message(error: BaseException) -> str:
-    if isinstance(error, (Cancelled, KeyboardInterrupt)):
-        return "Stopped. What was done is kept."
-    if isinstance(error, CycloptsError):
-        text = _usage_problem(error)
-        command = " ".join(["napari-tiltalign", *(error.command_chain or ())])
-        return f"Error: {text}\nSee {command} --help."
-    if isinstance(error, MemoryError):
-        return "Error: not enough memory"
-    if isinstance(error, OSError) and error.errno in DISK_TAKES_NOTHING:
-        advice = "Make room there, or choose another --output, and give the command again. What was done is kept."
-        return f"Error: {error}\n{advice}"
-    return f"Error: {error}"
-
-
-def _usage_problem(error: CycloptsError) -> str:
-    """Say what is wrong with the command line in terms of its flags."""
-    from napari_tiltalign.cli.options import explain
-
-    error.verbose = False
-    if isinstance(error, MissingArgumentError) and error.argument is not None:
-        name = error.argument.names[0]
-        return f"{name} is needed, with a value" if name.startswith("-") else f"{name} is missing"
-    return explain(error) or str(error)
 
 
 @contextmanager

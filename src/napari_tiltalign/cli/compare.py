@@ -85,7 +85,9 @@ def compare(
     if twice := sorted({"best", *chosen} & set(others)):
         raise BadInput(f"--also {twice[0]}=...: choose another name, this one is taken")
     dataset = _sampled((overrides or InputOptions()).read(input_path), only, sample)
-    for path in others.values():
+    for name, path in others.items():
+        if not Path(path).exists():
+            raise BadInput(f"--also {name}={path}: {path} does not exist; give an alignment, or a folder of results")
         check_alignments(Path(path), dataset)
     found: dict[str, dict[str, Alignment]] = {series.name: {} for series in dataset}
     problems: dict[str, list[str]] = {series.name: [] for series in dataset}
@@ -136,9 +138,16 @@ def _options(methods: str, settings: tuple[str, ...]) -> dict[str, MethodOptions
             made[name] = method(name).Options(**values[name])
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            raise BadInput(f"--set {name}.{first['loc'][0] if first['loc'] else ''}: {first['msg']}") from error
+            what = str(first["loc"][0]) if first["loc"] else ""
+            if first["type"] == "extra_forbidden":
+                raise BadInput(f"--set {name}.{what}: {name} has no such option; it has {_known(name)}") from error
+            raise BadInput(f"--set {name}.{what}: {first['msg']}") from error
         check_usable(method(name), made[name])
     return made
+
+
+def _known(name: str) -> str:
+    return ", ".join(flag.removeprefix("--") for flag in flag_names(method(name).Options).values())
 
 
 def _pair(text: str, form: str) -> tuple[str, str]:

@@ -65,6 +65,12 @@ def convert(
 
 def _check_out(alignment: Path, out: Path, *, has_series: bool, overwrite: bool) -> None:
     """Refuse to replace what the user may still need; IMOD's files beside a stack may be its nominal angles."""
+    if not alignment.exists():
+        raise BadInput(f"{alignment} does not exist; give a file that holds an alignment, or a folder of results")
+    if out.is_dir():
+        raise BadInput(f"{out} is a folder; give the file to write in it, such as {out / 'NAME.aln'}")
+    if not out.parent.is_dir():
+        raise BadInput(f"there is no folder {out.parent} to write {out.name} in; make it, or give another path")
     files = [out.with_suffix(suffix) for suffix in _IMOD_SUFFIXES] if out.suffix.lower() == ".xf" else [out]
     there = [file for file in files if os.path.lexists(file)]
     if any(file.resolve() == alignment.resolve() for file in there):

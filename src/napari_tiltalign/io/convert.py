@@ -78,6 +78,8 @@ def read_alignment(
     True
     """
     where = alignment_file(Path(path), None if series is None else series.name)
+    if not where.exists():
+        raise BadInput(f"{where} does not exist; give a file that holds an alignment, or a folder of results")
     suffix = where.suffix.lower()
     if suffix in (".edf", ".xf") and (folder := find_etomo(where)):
         return read_etomo(folder, series, pixel_size_angst=pixel_size_angst, image_shape_yx=image_shape_yx)
@@ -93,8 +95,6 @@ def read_alignment(
             return read_warp(where, series)
         bare = bare_series_of_warp(where, pixel_size_angst, image_shape_yx)
         return read_warp(where, bare, Rows.in_order(len(bare)))
-    if not suffix and not where.exists():  # meant as a folder
-        raise BadInput(f"{where} does not exist; give a file that holds an alignment, or a folder of results")
     raise BadInput(f"{where} has no suffix of an alignment ({', '.join(READABLE)})")
 
 

@@ -51,6 +51,11 @@ def write_atomic(path: str | os.PathLike[str], data: str | bytes) -> None:
     _sync_folder(target.parent)
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether a file is called as those are that `write_atomic` has not finished."""
+    return path.name.startswith(_TEMPORARY_PREFIX) and path.suffix == ".tmp"
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove what writers that were killed have left in a folder. Nobody may be writing there meanwhile."""
     for file in folder.glob(f"{_TEMPORARY_PREFIX}*.tmp"):

@@ -87,7 +87,11 @@ def _series_file(path: Path, name: str, series: TiltSeries) -> Path:
 def _geometry(series: TiltSeries) -> ViewGeometry:
     geometry = read_alignment_columns(series)
     if geometry is None:
-        raise BadTiltSeries(series.name, f"{series.source} holds no alignment (columns {', '.join(ALIGNMENT_COLUMNS)})")
+        raise BadTiltSeries(
+            series.name,
+            f"{series.source} holds no alignment (columns "
+            f"{', '.join(ALIGNMENT_COLUMNS)}); give the STAR file of a later job, or align first",
+        )
     return geometry
 
 

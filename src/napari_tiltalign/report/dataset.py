@@ -80,6 +80,8 @@ def write_report(
         If the folder holds no results.
     """
     options = options or ReportOptions()
+    if not Path(folder).is_dir():
+        raise BadInput(f"{folder} is no folder; give the one that align has written its results in (--output)")
     results = OutputFolder(Path(folder))
     run = _run_record(results)
     dataset, problem = _dataset(options.source or str(run.get("input", "")))
