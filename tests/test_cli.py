@@ -158,7 +158,6 @@ def test_exit_code(
         (["simulate", "out", "--scenario", "no-such"], "no-such"),
         (["simulate", "out", "--tilt-min-deg", "70"], "tilts must run upwards"),
         (["align", "nudge", "x.star", "y.star", "--output", "out"], "y.star: more than this command takes"),
-        (["align", "fiducial", "x.star", "--output", "out", "--sample-thickness-nm", "9"], "It is an option of "),
         (["report", "missing"], "missing is no folder; give the one that align"),
     ],
 )
@@ -407,22 +406,29 @@ def test_a_folder_of_relion_in_the_place_of_its_table(star: Path, capsys: Captur
     assert "it holds tilt_series.star: give such a file" in capsys.readouterr().err
 
 
+def test_an_option_of_other_methods_is_told_with_their_names(capsys: Capture) -> None:
+    assert main(["align", "fiducial", "x.star", "--output", "out", "--sample-thickness-nm", "9"]) == 1
+    said = capsys.readouterr().err
+    assert "Unknown option: --sample-thickness-nm. It is an option of aretomo, " in said
+    assert "slab" in said
+
+
 def test_help_is_a_command_too(capsys: Capture) -> None:
     assert main(["help", "convert"]) == 0
     assert "Usage: napari-tiltalign convert " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("out", "said"),
+    ("target", "said"),
     [
         ("nowhere/TS.aln", "there is no folder {tmp}/nowhere to write TS.aln in; make it"),
         ("", "is a folder; give the file to write in it, such as {tmp}/NAME.aln"),
     ],
 )
 def test_convert_says_which_folder_is_missing(
-    record: Path, tmp_path: Path, capsys: Capture, out: str, said: str
+    record: Path, tmp_path: Path, capsys: Capture, target: str, said: str
 ) -> None:
-    assert main(["convert", str(record), str(tmp_path / out)]) == 1
+    assert main(["convert", str(record), str(tmp_path / target)]) == 1
     assert said.format(tmp=tmp_path) in capsys.readouterr().err
 
 
