@@ -65,7 +65,7 @@ def test_methods_and_others_alignments_are_compared(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--methods", "nudge", "--set", "nudge.nonsense=1"], "nudge has no such option; it has amount-nm"),
+        (["--methods", "nudge", "--set", "nudge.nonsense=1"], "nudge has no such option; it has nudge-nm"),
         (["--methods", "nudge", "--also", "imod=nowhere.xf"], "nowhere.xf does not exist"),
         (["--methods", "nudge", "--set", "other.x=1"], "none of the methods"),
         (["--methods", "nudge", "--also", "best=x.aln"], "another name"),
