@@ -33,10 +33,20 @@ def test_what_nobody_sees_is_not_drawn_again(layer):
     before, changes = list(layer.contrast_limits), []
     layer.events.contrast_limits.connect(changes.append)
     image = layer.data.image(1)
-    layer.data = LazyStack(lambda view: image + 0.01, 1, (64, 64))
-    contrast.follow(layer, 0)
+    layer.data = LazyStack(lambda view: image + 0.002 * view, 5, (64, 64))
+    for view in range(5):
+        contrast.follow(layer, view)
     assert list(layer.contrast_limits) == before
     assert not changes
+
+
+def test_contrast_does_not_depend_on_what_was_looked_at_before(layer):
+    seen = {}
+    for views in ((0, 1, 2), (2, 0, 1), (1, 0, 2)):
+        contrast = FollowingContrast()
+        for view in views:
+            contrast.follow(layer, view)
+            assert seen.setdefault(view, tuple(layer.contrast_limits)) == tuple(layer.contrast_limits)
 
 
 def test_what_the_user_sets_stays(layer):

@@ -228,8 +228,6 @@ def test_the_widget_goes_away(qtbot, dataset, alignment):
     gone = weakref.ref(widget)
     widget.deleteLater()
     del widget
-    qtbot.wait(10)
-    gc.collect()
-    assert gone() is None
+    qtbot.waitUntil(lambda: gc.collect() >= 0 and gone() is None, timeout=10_000)
     session.select_bead(3)
     session.do(EditTracks("delete", {"track_id": 2}))

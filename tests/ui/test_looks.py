@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from magicgui.widgets import CheckBox
@@ -27,10 +29,17 @@ def widget_names() -> list[str]:
 
 
 def complaints(viewer, name: str, qtbot) -> list[str]:
-    """What is wrong with a widget in a small window."""
+    """What is wrong with a widget in a small window, once it has found its place."""
     dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name)
     widget = getattr(widget, "native", widget)
-    qtbot.wait(100)
+    with suppress(qtbot.TimeoutError):
+        qtbot.waitUntil(lambda: not faults(viewer, name, widget), timeout=5_000)
+    found = faults(viewer, name, widget)
+    viewer.window.remove_dock_widget(dock)
+    return found
+
+
+def faults(viewer, name: str, widget) -> list[str]:
     found = []
     rows, columns = viewer.window.screenshot(flash=False).shape[:2]
     if columns > SIZE[0] or rows > SIZE[1]:
@@ -44,7 +53,6 @@ def complaints(viewer, name: str, qtbot) -> list[str]:
                 found.append(f"{name}: {button.text()!r} is cut off")
             if button.width() < min(button.sizeHint().width(), 60):
                 found.append(f"{name}: {button.text()!r} is squeezed")
-    viewer.window.remove_dock_widget(dock)
     return found
 
 

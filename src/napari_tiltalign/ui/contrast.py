@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from weakref import WeakKeyDictionary
 
 from napari.layers import Image
@@ -10,7 +11,7 @@ from napari_tiltalign.ui.layer_data import contrast_limits
 from napari_tiltalign.ui.lazy_stack import LazyStack
 
 _SEEN = 0.03
-"""A change of either limit by less than this part of the range is not seen, and costs as much as drawing the image."""
+"""A change of the limits by less than about this part of their range is not seen, and costs as much as drawing."""
 
 
 class FollowingContrast:
@@ -26,10 +27,16 @@ class FollowingContrast:
         now = (float(layer.contrast_limits[0]), float(layer.contrast_limits[1]))
         if self._set.setdefault(layer, now) != now:
             return
-        low, high = contrast_limits(layer.data.image(view))
-        if max(abs(low - now[0]), abs(high - now[1])) > _SEEN * (now[1] - now[0]):
+        low, high = _rounded(*contrast_limits(layer.data.image(view)))
+        if (low, high) != now:
             ranged = layer.contrast_limits_range
             if low < ranged[0] or high > ranged[1]:
                 layer.contrast_limits_range = (min(low, ranged[0]), max(high, ranged[1]))
             layer.contrast_limits = (low, high)
         self._set[layer] = (float(layer.contrast_limits[0]), float(layer.contrast_limits[1]))
+
+
+def _rounded(low: float, high: float) -> tuple[float, float]:
+    """Limits to a power of two, so that those of similar images are the same, whatever was looked at before."""
+    step = 2.0 ** math.floor(math.log2(_SEEN * (high - low)))
+    return step * math.floor(low / step), step * math.ceil(high / step)
