@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import email
+import importlib
+import re
 import shutil
 import struct
 import subprocess
@@ -57,6 +59,27 @@ def test_sdist_holds_what_a_packager_needs(sdist: Path) -> None:
     assert {"scripts/test", "tests/conftest.py", "docs/index.md", "docs/site/hook.py", "examples/README.md"} <= names
     unwanted = ("__pycache__", ".pyc", ".venv", "uv.lock", ".ipynb", "site/search")
     assert not [name for name in names if any(part in name for part in unwanted)]
+
+
+def test_the_description_has_no_link_that_leads_nowhere(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        facts = email.message_from_bytes(archive.read(next(n for n in archive.namelist() if n.endswith("METADATA"))))
+    text = str(facts.get_payload())
+    assert facts["Description-Content-Type"] == "text/markdown"
+    assert text.startswith("# napari-tiltalign")
+    assert "coloured by their residual" not in text or "real_curate_beads.png" in text  # no caption without its picture
+    assert all(link.startswith(("https://", "#")) for link in re.findall(r"\]\(([^)]*)\)", text))
+
+
+def test_with_an_address_links_become_absolute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    hook = importlib.import_module("hatch_build")
+    text = "![Beads](docs/a.png)\n\n*A caption.*\n\n[on](docs/b.md), [off](https://napari.org), [here](#top)\n"
+    assert hook.readme_for_elsewhere(text, "https://host/us/it/") == (
+        "![Beads](https://host/us/it/raw/HEAD/docs/a.png)\n\n*A caption.*\n\n"
+        "[on](https://host/us/it/blob/HEAD/docs/b.md), [off](https://napari.org), [here](#top)\n"
+    )
+    assert hook.readme_for_elsewhere(text, "") == "\n\non, [off](https://napari.org), [here](#top)\n".removeprefix("\n")
 
 
 def test_citation_names_this_version() -> None:
