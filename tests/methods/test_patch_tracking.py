@@ -85,6 +85,11 @@ def test_tracks_are_carried_with_states_and_reasons(found):
     assert inside[used].all()
 
 
+def test_what_decided_the_result_is_said(found):
+    assert "patches. " in found.details["decided_by"]
+    assert found.statistics["places_deciding"] > 5.0
+
+
 def test_curated_tracks_can_be_solved_again(found, without_gold):
     tracks = found.tracks
     state, reason = tracks.state.copy(), tracks.reason.copy()

@@ -57,6 +57,8 @@ TILT_OFFSETS_DEG = np.arange(-20.0, 20.1, 5.0)
 TURNS_DEG = np.arange(-10.0, 10.1, 2.5)
 FINE_TURNS_DEG = np.arange(-2.0, 2.1, 1.0)
 LAST_TURNS_DEG = np.array([-1.0, 0.0, 1.0])
+LEVEL_STEP_DEG, LAST_LEVEL_STEP_DEG = 2.0, 1.0
+_MOST_LEVELS = 9
 _TRIAL_ROUNDS = 2
 _SURE_OFFSET_DEG = 3.0
 _TOO_SURE = 4.0
@@ -165,7 +167,9 @@ def align_views(
     check_enough(state.used, flat.usable, LEAST_VIEWS)
     check_not_still(coarse_level(with_gold), state.geometry, wanted.thickness_angst)
     pitch = float(flat.field_yx_angst.max()) / FINE_SAMPLES
-    coarse = _Rounds(level_of(with_gold, 2.0 * pitch), with_gold, wanted, _BAND[0] / (2.0 * pitch))
+    coarse = _Rounds(
+        level_of(with_gold, 2.0 * pitch), with_gold, wanted, _BAND[0] / (2.0 * pitch), gold=with_gold is not flat
+    )
     progress(0.3, "matching projections")
     starts = [state] if from_start else _with_other_offset(state, wanted)
     tried = []
@@ -177,7 +181,8 @@ def align_views(
     if wanted.refine_axis:
         state = coarse.axis_found(coarse.axis_found(state, FINE_TURNS_DEG), LAST_TURNS_DEG)
     progress(0.5, "matching projections")
-    state = coarse.without_strangers(coarse.repeated(state, 4))
+    state = coarse.repeated(coarse.level_found(state, LAST_LEVEL_STEP_DEG), 4)
+    state = coarse.without_strangers(state)
     if with_gold is not flat:
         bare = _Rounds(level_of(flat, 2.0 * pitch), flat, wanted, _BAND[0] / (2.0 * pitch))
         state = bare.anew(state.replace(used=state.used & flat.usable))
@@ -237,6 +242,8 @@ class _Rounds:
     wanted: Wanted
     highest: float
     support: tuple[float, float] = SUPPORT
+    gold: bool = False
+    """Gold on the faces is no slab: the score says nothing about how it is turned."""
     beyond: Image | None = None
 
     def repeated(self, state: State, times: int, *, reach: bool = False) -> State:
@@ -252,16 +259,19 @@ class _Rounds:
         """Settle from a state that was found with gold in the images, which also misleads about the thickness."""
         state = self.repeated(state, 3)
         if self.wanted.find_thickness:
-            state = self.repeated(self.thickness_found(state, THICKNESS_FACTORS), 3)
+            state = self.thickness_found(state, THICKNESS_FACTORS)
+        state = self.repeated(self.level_found(state, LEVEL_STEP_DEG), 3)
+        if self.wanted.find_thickness:
             state = self.thickness_found(state, FINE_THICKNESS_FACTORS)
-        return state
+        return self.level_found(state, LAST_LEVEL_STEP_DEG)
 
     def begun(self, state: State, *, reach: bool) -> tuple[State, float]:
         """First rounds and the thickness; returns the state and its score."""
         state = self.repeated(state, 3, reach=reach)
         if self.wanted.find_thickness:
             state = self.thickness_found(state, THICKNESS_FACTORS)
-            state = self.repeated(state, 3)
+        state = self.repeated(self.level_found(state, LEVEL_STEP_DEG), 3)
+        if self.wanted.find_thickness:
             state = self.thickness_found(state, FINE_THICKNESS_FACTORS)
         return state, score(self.views(state), state.thickness_angst)
 
@@ -303,6 +313,30 @@ class _Rounds:
         scores = np.array([score(views, float(thickness)) for thickness in tried])
         best = float(np.exp(best_on_grid(np.log(tried), scores)))
         return state.replace(thickness_angst=best, curves=_with(state, "sample_thickness_nm", tried / 10.0, scores))
+
+    def level_found(self, state: State, step_deg: float) -> State:
+        """Turn the slab about the axis to where the score is best: the views stay as they see it.
+
+        The heights of the tiles say the same, but only part of it in every round: a view is matched to what neighbours
+        predict, which see a tile that is too high displaced by nearly as much.
+        """
+        if self.gold:
+            return state
+        self.beyond = None
+        scores: dict[int, float] = {}
+        best, wanted = 0, [-1, 0, 1]
+        while wanted and len(scores) < _MOST_LEVELS:
+            for k in wanted:
+                turned = state.geometry.compose(RigidMotion(rotation_y(k * step_deg), np.zeros(3)))
+                scores[k] = score(self.views(state.replace(geometry=turned)), state.thickness_angst)
+            best = max(scores, key=lambda k: scores[k])
+            wanted = [k for k in (best - 1, best + 1) if k not in scores]
+        turns = np.array(sorted(scores)) * step_deg
+        found = np.array([scores[k] for k in sorted(scores)])
+        turn = best_on_grid(turns, found)
+        geometry = state.geometry.compose(RigidMotion(rotation_y(turn), np.zeros(3)))
+        curves = _with(state, "tilt_angle_offset_deg", state.offset_deg + turns, found)
+        return state.replace(geometry=geometry, offset_deg=state.offset_deg + turn, curves=curves)
 
     def axis_found(self, state: State, turns_deg: FloatArray) -> State:
         """Turn the axis to where the score is best after everything else has been solved again.

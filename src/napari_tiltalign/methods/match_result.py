@@ -14,6 +14,7 @@ from napari_tiltalign.errors import MethodFailed
 from napari_tiltalign.geometry import RigidMotion, ViewGeometry, rotation_y
 from napari_tiltalign.methods.base import MethodOptions
 from napari_tiltalign.methods.certainty import Certainty
+from napari_tiltalign.methods.drivers import decided_by
 from napari_tiltalign.methods.flat_series import FlatSeries
 from napari_tiltalign.methods.learned_model import DETAILS_KEY, LearnedModel
 from napari_tiltalign.methods.match_align import State
@@ -115,7 +116,7 @@ def alignment_from(run: MatchRun, offset_deg: float) -> Alignment:
             method="projection-matching", options=run.options.model_dump(), version=version("napari-tiltalign")
         ),
     )
-    return alignment.replace(flags=_flags(run, alignment))
+    return decided_by(alignment.replace(flags=_flags(run, alignment)), "tiles")
 
 
 def _turn(by_deg: float) -> RigidMotion:

@@ -13,6 +13,7 @@ from napari_tiltalign.errors import MethodFailed
 from napari_tiltalign.geometry import RigidMotion, ViewGeometry, rotation_x, rotation_y, wrap_deg
 from napari_tiltalign.methods.base import MethodOptions
 from napari_tiltalign.methods.certainty import Certainty
+from napari_tiltalign.methods.drivers import decided_by
 from napari_tiltalign.methods.flat_series import FlatSeries
 from napari_tiltalign.methods.learned_model import DETAILS_KEY, LearnedModel
 from napari_tiltalign.methods.pair_graph import stretch_matrices
@@ -111,7 +112,7 @@ def alignment_from(run: PatchRun) -> Alignment:
             method=run.method_name, options=run.options.model_dump(), version=version("napari-tiltalign")
         ),
     )
-    return alignment.replace(flags=_flags(run, alignment, solved))
+    return decided_by(alignment.replace(flags=_flags(run, alignment, solved)), "patches")
 
 
 def _solved(run: PatchRun, tracks: Tracks, model: LearnedModel, start: ViewGeometry) -> SolvedTracks:

@@ -28,6 +28,7 @@ FLAG_MEANINGS: dict[str, str] = {
     "rank_deficient": "The observations do not determine every parameter; the priors decide what is left.",
     "not_converged": "The solver stopped before it converged.",
     "few_beads": "Fewer than three beads could be followed; the geometry rests mostly on the priors.",
+    "few_places": "A few places of the specimen decide the result; if one of them moves by itself, all follow it.",
     "too_many_candidates": "There were so many candidate beads that only the strongest were used.",
     "view_not_aligned": "Some images could not be tied to the others; their geometry is interpolated.",
     "outlier_shift": "An image is shifted by more than half the field.",

@@ -15,6 +15,7 @@ from napari_tiltalign.errors import TiltAlignError
 from napari_tiltalign.images.finite import finite_pixels
 from napari_tiltalign.images.prepare import bin_image
 from napari_tiltalign.images.transform import aligned_to_raw, aligned_view
+from napari_tiltalign.methods.drivers import DETAILS_KEY as DECIDED_BY
 from napari_tiltalign.model import Alignment, TiltSeries
 from napari_tiltalign.quality.preview import preview
 from napari_tiltalign.quality.views import view_residual_px
@@ -123,7 +124,7 @@ def series_page(
         reasons=tuple((scores or {}).get("reasons", ())),
         flags=tuple(f"{flag.meaning} {flag.detail}" for flag in alignment.flags),
         problems=tuple(problems),
-        certainty=_certainty(alignment),
+        certainty=" ".join(filter(None, (_certainty(alignment), alignment.details.get(DECIDED_BY)))),
         plots=_plots(alignment, view_rows),
         pictures=(*shown, *_error_map(alignment)),
         views=_view_table(alignment, view_rows),
