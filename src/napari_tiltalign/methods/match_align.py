@@ -20,6 +20,7 @@ from napari_tiltalign.methods.flat_series import FlatSeries, Level, level_of
 from napari_tiltalign.methods.match_measure import Matched, Tiling, match
 from napari_tiltalign.methods.match_plane import SUPPORT, PlaneViews, plane_views
 from napari_tiltalign.methods.match_predict import Predictor, measure_structure, predict, predictor, score
+from napari_tiltalign.methods.match_peaks import climbed, vertex
 from napari_tiltalign.methods.match_solve import Step, solve_step
 from napari_tiltalign.methods.pair_graph import best_on_grid, coarse_level, find_shifts, score_orientations
 from napari_tiltalign.methods.priors import ViewPriors, default_priors
@@ -58,7 +59,6 @@ TURNS_DEG = np.arange(-10.0, 10.1, 2.5)
 FINE_TURNS_DEG = np.arange(-2.0, 2.1, 1.0)
 LAST_TURNS_DEG = np.array([-1.0, 0.0, 1.0])
 LEVEL_STEP_DEG, LAST_LEVEL_STEP_DEG = 2.0, 1.0
-_MOST_LEVELS = 9
 _TRIAL_ROUNDS = 2
 _SURE_OFFSET_DEG = 3.0
 _TOO_SURE = 4.0
@@ -323,20 +323,17 @@ class _Rounds:
         if self.gold:
             return state
         self.beyond = None
-        scores: dict[int, float] = {}
-        best, wanted = 0, [-1, 0, 1]
-        while wanted and len(scores) < _MOST_LEVELS:
-            for k in wanted:
-                turned = state.geometry.compose(RigidMotion(rotation_y(k * step_deg), np.zeros(3)))
-                scores[k] = score(self.views(state.replace(geometry=turned)), state.thickness_angst)
-            best = max(scores, key=lambda k: scores[k])
-            wanted = [k for k in (best - 1, best + 1) if k not in scores]
-        turns = np.array(sorted(scores)) * step_deg
-        found = np.array([scores[k] for k in sorted(scores)])
-        turn = best_on_grid(turns, found)
-        geometry = state.geometry.compose(RigidMotion(rotation_y(turn), np.zeros(3)))
-        curves = _with(state, "tilt_angle_offset_deg", state.offset_deg + turns, found)
-        return state.replace(geometry=geometry, offset_deg=state.offset_deg + turn, curves=curves)
+
+        def turned(turn_deg: float) -> ViewGeometry:
+            return state.geometry.compose(RigidMotion(rotation_y(turn_deg), np.zeros(3)))
+
+        def score_of(turn_deg: float) -> float:
+            return score(self.views(state.replace(geometry=turned(turn_deg))), state.thickness_angst)
+
+        turns, scores = climbed(score_of, step_deg)
+        turn = best_on_grid(turns, scores)
+        curves = _with(state, "tilt_angle_offset_deg", state.offset_deg + turns, scores)
+        return state.replace(geometry=turned(turn), offset_deg=state.offset_deg + turn, curves=curves)
 
     def axis_found(self, state: State, turns_deg: FloatArray) -> State:
         """Turn the axis to where the score is best after everything else has been solved again.
@@ -365,18 +362,6 @@ class _Rounds:
             return state
         known = state.matched.significance >= _LEAST_SIGNIFICANCE
         return state.replace(used=state.used & known) if (state.used & known).sum() >= 3 else state
-
-
-def vertex(values: FloatArray, scores: FloatArray) -> tuple[float, float]:
-    """Where the parabola through all scores is highest, and the standard deviation that its width stands for.
-
-    The best value tried, and no standard deviation (0), where the parabola has no top among them.
-    """
-    second, first, _ = np.polyfit(values, scores, 2)
-    top = -first / (2.0 * second) if second < 0 else np.inf
-    if not values[0] <= top <= values[-1]:
-        return float(values[int(np.argmax(scores))]), 0.0
-    return float(top), float(1.0 / np.sqrt(-2.0 * second))
 
 
 def _with(state: State, name: str, values: FloatArray, scores: FloatArray) -> dict[str, tuple[FloatArray, FloatArray]]:
