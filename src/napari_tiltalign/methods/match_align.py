@@ -18,9 +18,9 @@ from napari_tiltalign.images.prepare import Image
 from napari_tiltalign.methods.base import Progress, silent
 from napari_tiltalign.methods.flat_series import FlatSeries, Level, level_of
 from napari_tiltalign.methods.match_measure import Matched, Tiling, match
+from napari_tiltalign.methods.match_peaks import climbed, vertex
 from napari_tiltalign.methods.match_plane import SUPPORT, PlaneViews, plane_views
 from napari_tiltalign.methods.match_predict import Predictor, measure_structure, predict, predictor, score
-from napari_tiltalign.methods.match_peaks import climbed, vertex
 from napari_tiltalign.methods.match_solve import Step, solve_step
 from napari_tiltalign.methods.pair_graph import best_on_grid, coarse_level, find_shifts, score_orientations
 from napari_tiltalign.methods.priors import ViewPriors, default_priors
