@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 from napari.components import ViewerModel
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QMessageBox
 
 from napari_tiltalign.ui.attach import layers_of
 from napari_tiltalign.ui.commands import AddAlignment, ExcludeViews
 from napari_tiltalign.ui.dataset_widget import DatasetWidget
+from napari_tiltalign.ui.keys import IMAGE_KEYS, KEYS
 
 pytestmark = pytest.mark.gui
 
@@ -89,3 +91,13 @@ def test_alignments_are_chosen_and_removed(widget, dataset, truth, qtbot):
     assert widget.candidates.currentText() == "two"
     widget.session.undo()
     assert widget.candidates.currentText() == "one"
+
+
+def test_all_keys_are_shown_on_demand(widget):
+    widget.keys_button.click()
+    [box] = widget.findChildren(QMessageBox)
+    assert not box.isModal()
+    for key in (*KEYS, *IMAGE_KEYS):
+        assert key.what in box.text()
+    assert "Ctrl+Shift+Z" in box.text()
+    box.close()

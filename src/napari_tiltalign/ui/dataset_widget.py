@@ -13,6 +13,7 @@ from qtpy.QtWidgets import (
     QHeaderView,
     QLabel,
     QLineEdit,
+    QMessageBox,
     QPushButton,
     QTreeWidget,
     QTreeWidgetItem,
@@ -25,12 +26,13 @@ from napari_tiltalign.ui.attach import session_of
 from napari_tiltalign.ui.closing import guard_when_shown, may_be_lost
 from napari_tiltalign.ui.commands import RemoveAlignment, UseAlignment
 from napari_tiltalign.ui.hearing import hear
+from napari_tiltalign.ui.key_table import key_page
 from napari_tiltalign.ui.save_row import SaveRow
 from napari_tiltalign.ui.summary import alignment_summary
 from napari_tiltalign.ui.wrapped import let_wrap
 
 _NAME, _VIEWS, _FIT = range(3)
-FILE_FILTER = "Tilt series (*.star *.mrc *.mrcs *.st);;All files (*)"
+FILE_FILTER = "Tilt series (*.star *.mrc *.mrcs *.st *.edf);;All files (*)"
 
 
 class DatasetWidget(QWidget):
@@ -53,6 +55,8 @@ class DatasetWidget(QWidget):
     def _build(self) -> None:
         self.open_button = QPushButton("Open …")
         self.open_button.setToolTip("Open a STAR file of RELION 5 (of a project or of one series), or a stack")
+        self.keys_button = QPushButton("Keys")
+        self.keys_button.setToolTip("Show all keys")
         self.source = QLabel()
         let_wrap(self.source)
         self.search = QLineEdit()
@@ -77,6 +81,7 @@ class DatasetWidget(QWidget):
         top = QHBoxLayout()
         top.addWidget(self.open_button)
         top.addWidget(self.source, 1)
+        top.addWidget(self.keys_button)
         chosen = QHBoxLayout()
         chosen.addWidget(QLabel("Alignment"))
         chosen.addWidget(self.candidates, 1)
@@ -92,6 +97,7 @@ class DatasetWidget(QWidget):
 
     def _connect(self) -> None:
         self.open_button.clicked.connect(self._choose_file)
+        self.keys_button.clicked.connect(self._show_keys)
         self.search.textChanged.connect(self._filter)
         self.list.currentItemChanged.connect(self._on_item)
         self.candidates.activated.connect(self._on_candidate)
@@ -123,6 +129,13 @@ class DatasetWidget(QWidget):
         path, _ = QFileDialog.getOpenFileName(self, "Open tilt series", "", FILE_FILTER)
         if path:
             self.open(path)
+
+    def _show_keys(self) -> None:
+        """Show the table of keys beside the window, which can be used meanwhile."""
+        box = QMessageBox(QMessageBox.Icon.NoIcon, "Keys", key_page(), QMessageBox.StandardButton.Close, self)
+        box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        box.setModal(False)
+        box.show()
 
     # --- from the session
 
