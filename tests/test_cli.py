@@ -413,6 +413,17 @@ def test_an_option_of_other_methods_is_told_with_their_names(capsys: Capture) ->
     assert "slab" in said
 
 
+def test_every_command_is_told_on_one_line_and_tells_more_itself(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 32
+    assert main(["convert", "--help"]) == 0
+    assert ".aln (AreTomo)" in capsys.readouterr().out
+
+
 def test_help_is_a_command_too(capsys: Capture) -> None:
     assert main(["help", "convert"]) == 0
     assert "Usage: napari-tiltalign convert " in capsys.readouterr().out

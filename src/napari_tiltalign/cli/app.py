@@ -28,27 +28,27 @@ missing program).
 """
 
 _COMMANDS = {
-    "check": ("check", "Look for what is wrong with tilt series before they are aligned."),
-    "judge": ("judge", "Score an alignment without aligning again: how good is it, and why."),
-    "compare": ("compare", "Run several methods, judge them on the same views, and pick the best for each series."),
-    "preview": ("preview", "Reconstruct a small tomogram of each aligned series, to look at."),
-    "report": ("report", "Write one page about a folder of results: every series with its grade, pictures and plots."),
-    "convert": ("convert", "Convert an alignment to another format and list what that cannot hold."),
-    "simulate": ("simulation", "Simulate tilt series as a RELION project, with the true alignments beside it."),
-    "relion": ("relion", "Do RELION's job of aligning tilt series, called as RELION calls its own program."),
-    "doctor": ("doctor", "Say which versions, devices and programs are there, and what to do about what is missing."),
-    "demo": ("simulation", "Simulate a small RELION project, align it and say how far from the truth it is."),
+    "check": ("check", "Look for what is wrong with tilt series, before aligning."),
+    "judge": ("judge", "Score an alignment that is there: how good is it, and why."),
+    "compare": ("compare", "Run several methods and pick the best for each series."),
+    "preview": ("preview", "Reconstruct a small tomogram of each series, to look at."),
+    "report": ("report", "Write one page about a folder of results, with pictures."),
+    "convert": ("convert", "Convert an alignment to another format."),
+    "simulate": ("simulation", "Simulate tilt series with known truth, as a RELION project."),
+    "relion": ("relion", "Do RELION's own job of aligning, called as RELION calls it."),
+    "doctor": ("doctor", "Say what this machine has, and what to do about the rest."),
+    "demo": ("simulation", "Simulate, align, and say how far from the truth it is."),
 }
-"""Commands that are imported when they are called: where they are and what they do."""
+"""Commands that are imported when they are called: where they are, and what they do on one line of 80 columns."""
 
 _RELION_PROGRAMS = ("relion_align_tiltseries", "relion_align_tiltseries_mpi")
 """Called by one of these names, through a link, this is RELION's program."""
 
-_ALIGN = """Align tilt series by one of the methods: align METHOD INPUT --output DIR.
+_ALIGN = """Align tilt series: align METHOD INPUT --output DIR.
 
 Or by the method that compare has found best: align INPUT --use-best COMPARED --output DIR.
 """
-_WATCH = "Align tilt series while they are collected: watch METHOD DIR --output DIR."
+_WATCH = "Align series as they arrive: watch METHOD DIR --output DIR."
 
 _DEBUG = Parameter(
     negative="", show_default=False, help="Show where an error arose.", group=Group("Program", sort_key=20)
@@ -98,7 +98,8 @@ def build_app(arguments: Sequence[str]) -> App:
             add_methods = import_module(f"napari_tiltalign.cli.{name}").add_methods
             add_methods(command, arguments[arguments.index(name) + 1 :])
     for name, (where, text) in _COMMANDS.items():
-        app.command(f"napari_tiltalign.cli.{where}:{name}", name=name, help=text)
+        # its own help tells more, and comes from its docstring
+        app.command(f"napari_tiltalign.cli.{where}:{name}", name=name, help=None if name in arguments else text)
 
     app.meta.suppress_keyboard_interrupt = False
 
