@@ -285,6 +285,18 @@ def test_3d_display_makes_no_large_stack_and_hides_the_images(viewer, aligned, m
     assert not aligned.raw_layer().visible
 
 
+def test_an_edit_in_3d_display_shows_no_images(viewer, aligned, truth):
+    aligned.session.show_aligned(True)
+    viewer.dims.ndisplay = 3
+    aligned.session.do(AddAlignment("again", truth))
+    assert not any(layer.visible for layer in (aligned.layer(ALIGNED), aligned.raw_layer()))
+    aligned.session.show_aligned(False)
+    assert not any(layer.visible for layer in (aligned.layer(ALIGNED), aligned.raw_layer()))
+    viewer.dims.ndisplay = 2
+    assert aligned.raw_layer().visible
+    assert not aligned.layer(ALIGNED).visible
+
+
 def test_what_the_user_changed_about_a_layer_stays(aligned, truth):
     aligned.layer(overlays.RESIDUALS).length = 25.0
     aligned.layer(overlays.PATHS).visible = True

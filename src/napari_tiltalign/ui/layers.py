@@ -219,7 +219,9 @@ class Layers:
         series, raw, aligned = self.session.series, self.raw_layer(), self.layer(ALIGNED)
         if series is not None and raw is None:
             raw = self._add_raw(series)
-        for layer, wanted in ((aligned, self.session.shows_aligned), (raw, not self.session.shows_aligned)):
+        flat = self.viewer.dims.ndisplay == 2
+        for layer, shown in ((aligned, self.session.shows_aligned), (raw, not self.session.shows_aligned)):
+            wanted = shown and flat
             if layer is not None and layer.visible != wanted:
                 layer.visible = wanted
         self._follow_contrast()
