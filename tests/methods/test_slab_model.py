@@ -7,7 +7,7 @@ import pytest
 
 from napari_tiltalign.images.arrays import to_host
 from napari_tiltalign.images.compute import use_device
-from napari_tiltalign.methods.projection import project
+from napari_tiltalign.methods.projection import SHIFT_Y, TILT, project
 from napari_tiltalign.methods.slab_model import (
     SlabModel,
     energies,
@@ -20,6 +20,7 @@ from napari_tiltalign.methods.slab_model import (
 from napari_tiltalign.methods.slab_pose import SlabPose, levelled
 from napari_tiltalign.methods.slab_signal import fit_signal
 from napari_tiltalign.methods.slab_tiles import (
+    LEAST_PART,
     LEAST_VIEWS,
     MOST_BLOCKS,
     Block,
@@ -180,6 +181,29 @@ def test_blocks_hold_tiles_that_the_same_views_show():
         assert shown[np.ix_(one.views, one.tiles)].all()
     used = sum(one.views.size * one.tiles.size for one in blocks)
     assert used > 0.7 * shown.sum()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_views_that_jumped_aside_keep_their_tiles(seed):
+    """The stage jumps six times by a third of the field while tilts are taken from the middle outwards."""
+    random = np.random.default_rng(seed)
+    tilts = np.arange(-60.0, 61.0, 3.0)
+    order = np.argsort(np.abs(tilts), kind="stable")
+    pose, field = np.zeros((len(tilts), 5)), np.full(2, 6000.0)
+    pose[:, TILT] = tilts
+    for begun in random.choice(np.arange(1, len(tilts)), 6, replace=False):
+        angle = random.uniform(0, 2 * np.pi)
+        pose[order[begun:], SHIFT_Y:] += 2000.0 * np.array([np.sin(angle), np.cos(angle)])
+    pose[:, SHIFT_Y:] -= np.median(pose[:, SHIFT_Y:], axis=0)
+    centres = tile_centres(pose, 0.0, field, 2000.0)
+    shown = (np.abs(project(pose, centres, np.zeros(len(tilts)))) < field / 2 - 600.0).all(axis=2)
+    blocks = blocks_of(shown)
+    assert len(blocks) <= MOST_BLOCKS
+    part = np.zeros(shown.shape)
+    for one in blocks:
+        part[np.ix_(one.views, one.tiles)] = 1.0
+    enough = shown[:, shown.sum(axis=0) >= max(LEAST_VIEWS, LEAST_PART * len(tilts))].sum(axis=1)
+    assert (part.sum(axis=1) / np.maximum(enough, 1))[enough > 2].min() > 0.3
 
 
 def test_a_view_that_a_block_leaves_out_has_no_part_in_it():

@@ -184,7 +184,9 @@ def _model(run: SlabRun, geometry: ViewGeometry, tracks: Tracks) -> LearnedModel
 def _included(run: SlabRun) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
     reasons = [tilt.reason for tilt in run.series.tilts]
     included = run.series.included.copy()
-    fitted = set(run.views.tolist())
+    # a view that shows too few tiles with the others is where the priors have it
+    told = {view for one in run.fit.found for view in one.block.views.tolist()}
+    fitted = {view for k, view in enumerate(run.views.tolist()) if k in told}
     for view, index in enumerate(run.flat.order.tolist()):
         if run.series.tilts[index].included and view not in fitted:
             included[index], reasons[index] = False, run.flat.bad.get(view, "not_aligned")

@@ -26,8 +26,10 @@ LEAST_COVERAGE = 0.85
 """A view shows a tile if it shows this part of the energy of its window."""
 LEAST_PART, LEAST_VIEWS = 0.15, 4
 """A tile is used if this part of the views, and at least so many, show it."""
-MOST_BLOCKS = 6
-"""Tiles are sorted by the views that show them into so many blocks; a few views are not used for it."""
+ENOUGH_BLOCKS, MOST_BLOCKS = 6, 16
+"""Tiles are sorted by the views that show them into so many blocks, or more where views jump far aside;"""
+_CHEAP = 1.0
+"""then two become one only if all views together lose less than this, as `_cheapest_merger` counts."""
 
 _RINGS = 6
 _POWER_RANGE = (0.2, 8.0)
@@ -269,22 +271,37 @@ def blocks_of(shown: NDArray[np.bool_]) -> list[Block]:
     Returns
     -------
     list of Block
-        At most `MOST_BLOCKS`. Where there are more kinds of tiles, two kinds become one that uses what they share, the
-        two that lose least, again and again; what is left with too few views is not used.
+        At most `MOST_BLOCKS`. Where there are more kinds of tiles, two kinds become one that uses what they share,
+        again and again: the two that cost views the smallest parts of the tiles that each has left. A kind with too few
+        views is not used.
     """
     least = max(LEAST_VIEWS, LEAST_PART * len(shown))
     kinds, kind = np.unique(shown[:, shown.sum(axis=0) >= least], axis=1, return_inverse=True)
     tiles = np.flatnonzero(shown.sum(axis=0) >= least)
     found = [(kinds[:, k], tiles[kind.ravel() == k]) for k in range(kinds.shape[1])]
-    while len(found) > MOST_BLOCKS:
-        masks, counts = np.array([mask for mask, _ in found]).astype(int), np.array([len(own) for _, own in found])
-        lost = (masks.sum(axis=1)[:, None] - masks @ masks.T) * counts[:, None]
-        both = (lost + lost.T).astype(float)
-        both[np.tril_indices(len(found))] = np.inf
-        one, other = np.unravel_index(int(np.argmin(both)), both.shape)
+    while len(found) > ENOUGH_BLOCKS:
+        one, other, cost = _cheapest_merger(found)
+        if cost > _CHEAP and len(found) <= MOST_BLOCKS:
+            break
         merged = found[one][0] & found[other][0], np.concatenate([found[one][1], found[other][1]])
         found = [item for k, item in enumerate(found) if k not in (one, other)] + [merged]
     return [Block(np.flatnonzero(mask), np.sort(own)) for mask, own in found if mask.sum() >= least]
+
+
+def _cheapest_merger(found: list[tuple[NDArray[np.bool_], NDArray[np.intp]]]) -> tuple[int, int, float]:
+    """Two kinds (views, tiles) that cost least as one, and how much: sum over views of log(tiles before / tiles after).
+
+    So a view that jumped aside, and shows few of the tiles, is not what is given up first.
+    """
+    masks = np.array([mask for mask, _ in found], np.float64)
+    counts = np.array([len(own) for _, own in found], np.float64)
+    left = counts @ masks
+    given_up = masks[:, None] * (1.0 - masks[None]) * counts[:, None, None]
+    given_up += given_up.transpose(1, 0, 2)
+    cost = -np.log((left - given_up + 0.5) / (left + 0.5)).sum(axis=2)
+    cost[np.tril_indices(len(found))] = np.inf
+    one, other = np.unravel_index(int(np.argmin(cost)), cost.shape)
+    return int(one), int(other), float(cost[one, other])
 
 
 def _band(size: int, step: float, scale: TileScale) -> tuple[NDArray[np.intp], NDArray[np.intp], FloatArray]:
