@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from deforming import blur_px
 
 from napari_tiltalign.errors import BadTiltSeries, Cancelled, MethodFailed
 from napari_tiltalign.methods.fiducial import Fiducial
@@ -44,6 +45,15 @@ def without_gold() -> SimulatedSeries:
 @pytest.fixture(scope="module")
 def found(without_gold: SimulatedSeries) -> Alignment:
     return PATCH_TRACKING(without_gold.series, PatchTracking())
+
+
+def test_motion_of_the_specimen_in_itself_is_found_where_there_is_some(found):
+    moving = simulate(SMALL.replace(deformation_percent=4))
+    alignment = PATCH_TRACKING(moving.series, PatchTracking())
+    assert alignment.details["local_motion"].startswith("used: patches move by up to")
+    assert blur_px(alignment, moving) < 0.9 * blur_px(alignment.replace(local_motion=None), moving)
+    assert found.local_motion is None
+    assert "patches" in found.details["local_motion"]
 
 
 def test_the_truth_is_found(found, without_gold):

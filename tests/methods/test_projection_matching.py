@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from deforming import blur_px
 
 from napari_tiltalign.errors import BadTiltSeries, Cancelled, MethodFailed
 from napari_tiltalign.geometry import RigidMotion, rotation_y
@@ -40,6 +41,15 @@ def test_a_series_without_beads_is_aligned(sample, aligned):
     np.testing.assert_array_equal(aligned.included, sample.truth.included)
     assert [reason for reason in aligned.reasons if reason] == ["dark"]
     assert "dark_view" in [flag.name for flag in aligned.flags]
+
+
+def test_motion_of_the_specimen_in_itself_is_found_where_there_is_some(aligned):
+    assert aligned.local_motion is None
+    assert "tiles" in aligned.details["local_motion"]
+    moving = simulate(BARE.replace(texture="particles", thickness_nm=80, deformation_percent=4, axis_error_deg=0))
+    alignment = PROJECTION_MATCHING(moving.series, ProjectionMatching())
+    assert alignment.details["local_motion"].startswith("used: tiles move by up to")
+    assert blur_px(alignment, moving) < blur_px(alignment.replace(local_motion=None), moving)
 
 
 def test_thickness_and_offset_are_found_and_their_scores_kept(aligned):

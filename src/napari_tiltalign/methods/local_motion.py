@@ -37,13 +37,15 @@ _LEAST_IMPROVEMENT = 0.1
 """Part by which the error of left-out beads must fall."""
 _SIGNIFICANCE = 3.0
 """And how many standard errors of the mean over the beads that must be."""
+_POINTS = {"patch-tracking": "patches", "projection-matching": "tiles"}
+"""What tracks are of, by method; of others they are beads."""
 _STATISTICS = tuple(
     f"leave_one_bead_out_{kind}_px_{model}" for kind in ("rms", "median") for model in ("rigid", "local")
 )
 
 
 def estimate_local_motion(alignment: Alignment, series: TiltSeries) -> Alignment:
-    """Add a model of local motion to an alignment by beads, if that predicts beads that are left out better.
+    """Add a model of local motion to an alignment by beads or patches, if that predicts those left out better.
 
     Parameters
     ----------
@@ -70,7 +72,9 @@ def estimate_local_motion(alignment: Alignment, series: TiltSeries) -> Alignment
     found = motion_problem(alignment, series)
     if found is None or len(found[0].track) < _LEAST_BEADS:
         n = 0 if found is None else len(found[0].track)
-        return _with_words(alignment, f"not looked for: {n} beads can be used, at least {_LEAST_BEADS} are needed")
+        return _with_words(
+            alignment, f"not looked for: {n} {_points(alignment)} can be used, at least {_LEAST_BEADS} are needed"
+        )
     with single_threaded_algebra():
         return _decided(alignment, *found)
 
@@ -121,6 +125,7 @@ class _Errors:
 
 def _decided(alignment: Alignment, problem: MotionProblem, start: MotionState) -> Alignment:
     """Fit a rigid specimen and one that moves, and keep the motion if it is better."""
+    points = _points(alignment)
     judged = np.unique(np.linspace(0, len(problem.track) - 1, _MOST_JUDGED).round().astype(np.intp))
     grid, views = problem.linearised(start)
     noise = Evidence(grid).rigid_noise_px
@@ -130,30 +135,37 @@ def _decided(alignment: Alignment, problem: MotionProblem, start: MotionState) -
         errors = _Errors.of((rigid, rigid), judged)
         statistics = {k: v for k, v in errors.statistics().items() if k.endswith("rigid")}
         rms = statistics["leave_one_bead_out_rms_px_rigid"]
-        words = f"none found: a rigid specimen explains the residuals as well (left-out beads: {rms:.2f} px rms)"
+        words = f"none found: a rigid specimen explains the residuals as well (left-out {points}: {rms:.2f} px rms)"
         return _with_words(alignment.replace(statistics={**alignment.statistics, **statistics}), words)
     errors = _Errors.of((rigid, fit.solution.left_out_px), judged)
     statistics = errors.statistics()
     alignment = alignment.replace(statistics={**alignment.statistics, **statistics})
-    figures = "beads left out are predicted to {:.2f} px instead of {:.2f} px rms (median {:.2f} instead of {:.2f} px)"
+    figures = (
+        points + " left out are predicted to {:.2f} px instead of {:.2f} px rms (median {:.2f} instead of {:.2f} px)"
+    )
     rigid_rms, local_rms, rigid_median, local_median = statistics.values()
     words = figures.format(local_rms, rigid_rms, local_median, rigid_median)
     if not errors.clearly_better:
         return _with_words(alignment, f"not used: {words}, which is not clearly better")
     motion = local_motion_of(fit.fitted(problem), alignment, local_rms, rigid_rms)
-    words = f"{_extent(motion, problem, alignment.pixel_size_angst)}; {words}"
+    words = f"{_extent(motion, problem, alignment.pixel_size_angst, points)}; {words}"
     alignment = alignment.replace(local_motion=motion, flags=(*alignment.flags, Flag(DETAILS_KEY, words)))
     return _with_words(alignment, f"used: {words}")
+
+
+def _points(alignment: Alignment) -> str:
+    made_by = alignment.provenance
+    return "beads" if made_by is None else _POINTS.get(made_by.method, "beads")
 
 
 def _with_words(alignment: Alignment, words: str) -> Alignment:
     return alignment.replace(details={**alignment.details, DETAILS_KEY: words})
 
 
-def _extent(motion: LocalMotion, problem: MotionProblem, pixel_size_angst: float) -> str:
+def _extent(motion: LocalMotion, problem: MotionProblem, pixel_size_angst: float, points: str) -> str:
     seen = np.stack([motion.displacement_yx_angst(motion.support_zyx_angst, i) for i in range(len(motion))])
     distance = np.linalg.norm(seen[problem.image, problem.bead], axis=1) / pixel_size_angst
-    return f"beads move by up to {distance.max():.1f} px in the images ({np.sqrt((distance**2).mean()):.2f} px rms)"
+    return f"{points} move by up to {distance.max():.1f} px in the images ({np.sqrt((distance**2).mean()):.2f} px rms)"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -26,6 +26,7 @@ from napari_tiltalign.methods.area import Area
 from napari_tiltalign.methods.base import MethodOptions, Progress, silent
 from napari_tiltalign.methods.flat_series import FlatSeries, flat_series, level_of
 from napari_tiltalign.methods.level import level_specimen
+from napari_tiltalign.methods.local_motion import estimate_local_motion
 from napari_tiltalign.methods.patch_grid import WINDOW
 from napari_tiltalign.methods.patch_result import PatchRun, alignment_from
 from napari_tiltalign.methods.patch_rounds import PatchState, Scale, Tracked, estimate_thickness, track
@@ -79,6 +80,13 @@ class PatchTracking(MethodOptions):
             "found is told anyway."
         ),
     ] = "off"
+    local_motion: Annotated[
+        Literal["off", "estimate"],
+        Field(
+            description="Whether to look for motion of the specimen in itself; it is kept only if it predicts patches "
+            "that are left out better, and does not change the geometry."
+        ),
+    ] = "estimate"
     area: Annotated[
         str,
         Field(
@@ -186,6 +194,8 @@ def _align(
     progress(0.95, "judging the result")
     result = alignment_from(PatchRun(series, options, name, flat, tracked, begin.not_tied, geometry))
     result = level_specimen(result, apply=options.level == "estimate")
+    if options.local_motion == "estimate":
+        result = estimate_local_motion(result, series)
     progress(1.0, "done")
     return result
 

@@ -28,6 +28,7 @@ from napari_tiltalign.methods.gold_eraser import SMALLEST_DIAMETER_PX, FoundGold
 from napari_tiltalign.methods.isolated_align import MOST_SAMPLES, align_isolated
 from napari_tiltalign.methods.isolated_result import IsolatedRun, isolated_alignment
 from napari_tiltalign.methods.isolated_views import SAMPLES, mass_series, shows_isolated_specimen
+from napari_tiltalign.methods.local_motion import estimate_local_motion
 from napari_tiltalign.methods.match_align import FINE_SAMPLES, LEAST_VIEWS, Wanted, align_views
 from napari_tiltalign.methods.match_result import MatchRun, alignment_from
 from napari_tiltalign.model import Alignment, TiltSeries
@@ -80,6 +81,13 @@ class ProjectionMatching(MethodOptions):
         float,
         Field(ge=1.0, le=200.0, description="Diameter of gold beads there may be, nm. 30 % off costs little."),
     ] = 10.0
+    local_motion: Annotated[
+        Literal["off", "estimate"],
+        Field(
+            description="Whether to look for motion of the specimen in itself; it is kept only if it predicts tiles "
+            "that are left out better, and does not change the geometry."
+        ),
+    ] = "estimate"
     specimen: Annotated[
         Literal["auto", "slab", "isolated"],
         Field(
@@ -192,7 +200,8 @@ def _align(series: TiltSeries, options: ProjectionMatching, start: Alignment | N
     progress(0.98, "judging the result")
     result = alignment_from(MatchRun(series, options, flat, state), _offset_of_result(options, state.offset_deg))
     progress(1.0, "done")
-    return result.replace(statistics={**result.statistics, "gold_per_view": gold.per_view})
+    result = result.replace(statistics={**result.statistics, "gold_per_view": gold.per_view})
+    return estimate_local_motion(result, series) if options.local_motion == "estimate" else result
 
 
 def _gold(series: TiltSeries, options: ProjectionMatching) -> FoundGold:

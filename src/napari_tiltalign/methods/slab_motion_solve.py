@@ -194,6 +194,7 @@ def solve_step(
     for tile in linear.tiles:
         if used[tile.index]:
             _add(hessian, gradient, linear, modes, tile)
+    hessian[:size, size:] = hessian[size:, :size].T
     scale = 1.0 / np.sqrt(np.diag(hessian))
     # not by Cholesky: single precision in the likelihood leaves what hardly matters slightly indefinite
     scaled = hessian * np.outer(scale, scale) + 1e-10 * np.eye(size + q)
@@ -208,7 +209,7 @@ def solve_step(
 def _add(
     hessian: FloatArray, gradient: FloatArray, linear: LinearSlab, modes: MotionModes | None, tile: TileEnergy
 ) -> None:
-    """Add what one tile says to the normal equations."""
+    """Add what one tile says to the normal equations; of what views and modes share, the part below the diagonal."""
     m, size = len(tile.views), len(linear.slope) * N_VIEW_PARAMETERS
     own = (tile.views[:, None] * N_VIEW_PARAMETERS + np.arange(N_VIEW_PARAMETERS)).ravel()
     blocks = np.zeros((m, 2, m, N_VIEW_PARAMETERS))
@@ -221,9 +222,6 @@ def _add(
         return
     in_time, in_space = modes.in_time[tile.views].reshape(2 * m, -1), modes.in_space[tile.index]
     gradient[size:] += (in_time.T @ tile.pull)[modes.which] * in_space
-    hessian[size:, size:] += (in_time.T @ tile.precision @ in_time)[np.ix_(modes.which, modes.which)] * np.outer(
-        in_space, in_space
-    )
-    mixed = (in_time.T @ told)[modes.which] * in_space[:, None]
-    hessian[size:, own] += mixed
-    hessian[own, size:] += mixed.T
+    shared = (in_time.T @ tile.precision @ in_time)[:, modes.which] * in_space
+    hessian[size:, size:] += shared[modes.which] * in_space[:, None]
+    hessian[size:, own] += (in_time.T @ told)[modes.which] * in_space[:, None]
