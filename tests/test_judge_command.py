@@ -57,8 +57,12 @@ def test_people_get_sentences(project: Path, sample: SimulatedSeries, tmp_path: 
     assert all(tilt_id[:27] in out for tilt_id in series.tilt_ids)
 
 
-def test_what_is_no_alignment_is_wrong_usage(project: Path, capsys):
-    assert main(["judge", str(project), str(project.parent / "nothing.txt")]) == 1
+def test_what_is_no_alignment_is_wrong_usage(project: Path, tmp_path: Path, capsys):
+    notes = tmp_path / "notes.txt"
+    assert main(["judge", str(project), str(notes)]) == 1
+    assert "does not exist" in capsys.readouterr().err
+    notes.write_text("nothing\n")
+    assert main(["judge", str(project), str(notes)]) == 1
     assert "suffix" in capsys.readouterr().err
 
 

@@ -355,6 +355,9 @@ def test_star_needs_the_series_and_unknown_suffixes_are_refused(tmp_path: Path) 
         write_alignment(tmp_path / "TS.star", alignment)
     with pytest.raises(BadInput, match=r"\.xf"):
         write_alignment(tmp_path / "TS.txt", alignment)
+    with pytest.raises(BadInput, match="does not exist"):
+        read_alignment(tmp_path / "TS.txt", series)
+    (tmp_path / "TS.txt").write_text("notes\n")
     with pytest.raises(BadInput, match=r"\.xf"):
         read_alignment(tmp_path / "TS.txt", series)
     write_alignment(tmp_path / "TS.xf", alignment)
