@@ -2,13 +2,53 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_tiltalign.errors import BadInput
+from napari_tiltalign.cli.exit_codes import ExitCode, exit_code_for
+from napari_tiltalign.errors import BadInput, TiltAlignError
 
 if TYPE_CHECKING:
     from napari_tiltalign.model import Alignment, Dataset, TiltSeries
+
+
+def for_each_aligned(
+    path: Path, dataset: Dataset, work: Callable[[TiltSeries, Alignment], None], *, undone: str
+) -> ExitCode:
+    """Do something with every series and its alignment; one that fails does not stop the others.
+
+    Parameters
+    ----------
+    path
+        File or folder of the alignments.
+    dataset
+        The series; those that could not be read are told as failed.
+    work
+        What to do.
+    undone
+        How a failure is told: "not judged".
+
+    Raises
+    ------
+    TiltAlignError
+        What is wrong with the only series there is.
+    """
+    check_alignments(path, dataset)
+    failed = [f"{name}: {why}" for name, why in dataset.failed.items()]
+    done = 0
+    for series in dataset:
+        try:
+            work(series, alignment_of(path, series, dataset))
+            done += 1
+        except TiltAlignError as error:
+            if len(dataset) + len(dataset.failed) == 1:
+                raise
+            failed.append(str(error))
+    for problem in failed:
+        print(f"{undone}: {problem}", file=sys.stderr)
+    return exit_code_for(done, len(failed)) if done or failed else ExitCode.ALL_FAILED
 
 
 def check_alignments(path: Path, dataset: Dataset) -> None:

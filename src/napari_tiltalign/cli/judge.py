@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter, validators
 
-from napari_tiltalign.cli.alignments import alignment_of, check_alignments
-from napari_tiltalign.cli.exit_codes import ExitCode, exit_code_for
+from napari_tiltalign.cli.alignments import for_each_aligned
 from napari_tiltalign.cli.inputs import InputOptions
 from napari_tiltalign.cli.preview import write_preview
-from napari_tiltalign.errors import TiltAlignError
 
 if TYPE_CHECKING:
+    from napari_tiltalign.model import Alignment, TiltSeries
     from napari_tiltalign.quality.scores import Scores
 
 _SWITCH = Parameter(negative="", show_default=False)
@@ -71,26 +70,15 @@ def judge(
 
     dataset = (overrides or InputOptions()).read(input_path)
     dataset = dataset.only(only) if only else dataset
-    check_alignments(alignment, dataset)
-    failed = [f"{name}: {why}" for name, why in dataset.failed.items()]
-    done = 0
-    for series in dataset:
-        try:
-            found = alignment_of(alignment, series, dataset)
-            scores = judged(series, found, use_beads=not no_beads, height_nm=height_nm)
-        except TiltAlignError as error:
-            if len(dataset) + len(dataset.failed) == 1:
-                raise
-            failed.append(str(error))
-            continue
+
+    def score(series: TiltSeries, found: Alignment) -> None:
+        scores = judged(series, found, use_beads=not no_beads, height_nm=height_nm)
         if preview is not None:
             told = write_preview(preview, series, found, algorithm=preview_algorithm, level=preview_level)
             print(told, file=sys.stderr)
-        done += 1
         print(json_format.dumps(scores.to_dict()) if json else "\n".join(score_lines(scores, every_view=views)))
-    for problem in failed:
-        print(f"not judged: {problem}", file=sys.stderr)
-    return exit_code_for(done, len(failed)) if done or failed else ExitCode.ALL_FAILED
+
+    return for_each_aligned(alignment, dataset, score, undone="not judged")
 
 
 def score_lines(scores: Scores, *, every_view: bool = False) -> list[str]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter, validators
 
-from napari_tiltalign.cli.alignments import alignment_of, check_alignments
-from napari_tiltalign.cli.exit_codes import ExitCode, exit_code_for
+from napari_tiltalign.cli.alignments import for_each_aligned
 from napari_tiltalign.cli.inputs import InputOptions
-from napari_tiltalign.errors import TiltAlignError
 
 if TYPE_CHECKING:
     from napari_tiltalign.model import Alignment, TiltSeries
@@ -56,25 +53,15 @@ def preview(
     """
     dataset = (overrides or InputOptions()).read(input_path)
     dataset = dataset.only(only) if only else dataset
-    check_alignments(alignment, dataset)
-    failed = [f"{name}: {why}" for name, why in dataset.failed.items()]
-    done = 0
-    for series in dataset:
-        try:
-            found = alignment_of(alignment, series, dataset)
-            told = write_preview(
+
+    def reconstruct(series: TiltSeries, found: Alignment) -> None:
+        print(
+            write_preview(
                 output, series, found, size_px=size, thickness_nm=thickness_nm, algorithm=algorithm, level=level
             )
-        except TiltAlignError as error:
-            if len(dataset) + len(dataset.failed) == 1:
-                raise
-            failed.append(str(error))
-            continue
-        done += 1
-        print(told)
-    for problem in failed:
-        print(f"no tomogram: {problem}", file=sys.stderr)
-    return exit_code_for(done, len(failed)) if done or failed else ExitCode.ALL_FAILED
+        )
+
+    return for_each_aligned(alignment, dataset, reconstruct, undone="no tomogram")
 
 
 def write_preview(
