@@ -27,7 +27,7 @@ from napari_tiltalign.ui.comparison import (
 )
 from napari_tiltalign.ui.comparison_layers import COMPARED, ComparisonLayers
 from napari_tiltalign.ui.judged import Judged
-from napari_tiltalign.ui.layers import ALIGNED, text_overlay
+from napari_tiltalign.ui.layers import ALIGNED
 from napari_tiltalign.ui.tomogram_layers import (
     HEIGHTS_XZ,
     SECTION_XY,
@@ -72,17 +72,17 @@ def test_a_turn_of_the_specimen_is_no_difference(layers, truth):
 
 
 def test_another_alignment_blinks_over_the_aligned_images(layers):
-    session, viewer = layers.session, layers.viewer
+    session = layers.session
     session.compare(Comparison("turned", How.BLINK))
     assert session.shows_aligned
     layer = layers.layer(COMPARED)
     view = layers.current_rank()
     same = np.nanmax(np.abs(layer.data.image(view) - layers.layer(ALIGNED).data.image(view)))
     assert same < 1.0, "the two differ by what no image can tell"
-    assert text_overlay(viewer).text.endswith("turned")
+    assert layers.text.shown.endswith("turned")
     session.compare(Comparison())
     assert layers.layer(COMPARED) is None
-    assert not text_overlay(viewer).text.endswith("turned")
+    assert not layers.text.shown.endswith("turned")
 
 
 def test_blinking_shows_one_after_the_other(layers):
@@ -91,7 +91,7 @@ def test_blinking_shows_one_after_the_other(layers):
     before = layers.layer(COMPARED).visible
     comparison._blink()
     assert layers.layer(COMPARED).visible is not before
-    assert text_overlay(layers.viewer).text.endswith("exact")
+    assert layers.text.shown.endswith("exact")
 
 
 def test_an_overlay_is_in_colours_which_go_with_it(layers):

@@ -19,7 +19,7 @@ from napari_tiltalign.ui import aligned_stack, closing, lazy_stack, overlays
 from napari_tiltalign.ui.attach import layers_of
 from napari_tiltalign.ui.bead_table import gaps, used_beads
 from napari_tiltalign.ui.commands import AddAlignment, EditTracks, ExcludeViews
-from napari_tiltalign.ui.layers import ALIGNED, Layers, text_overlay
+from napari_tiltalign.ui.layers import ALIGNED, Layers
 from napari_tiltalign.ui.readers import dataset_layers
 
 
@@ -51,7 +51,7 @@ def names(viewer: ViewerModel) -> list[str]:
 def test_opening_shows_the_raw_images_of_the_first_series(viewer, layers):
     assert names(viewer) == ["TS_1"]
     assert viewer.dims.current_step[0] == 6
-    assert text_overlay(viewer).text == "TS_1  view 7/13   tilt +0.0°   dose 0 e/Å²\nraw"
+    assert layers.text.shown == "TS_1  view 7/13   tilt +0.0°   dose 0 e/Å²\nraw"
 
 
 def test_another_series_replaces_the_layer(viewer, layers):
@@ -59,7 +59,7 @@ def test_another_series_replaces_the_layer(viewer, layers):
     assert names(viewer) == ["TS_2"]
     layers.session.close()
     assert names(viewer) == []
-    assert text_overlay(viewer).text == ""
+    assert layers.text.shown == ""
 
 
 def test_layers_of_a_reader_are_taken_over(viewer, dataset):
@@ -249,7 +249,7 @@ def test_the_selected_bead_is_white(aligned):
 
 def test_excluded_views_say_so(viewer, layers):
     layers.session.do(ExcludeViews(("view_00",), "ice"))
-    assert "EXCLUDED: ice" in text_overlay(viewer).text
+    assert "EXCLUDED: ice" in layers.text.shown
 
 
 def test_aligned_views_near_the_one_that_is_shown_are_made_ahead(aligned, viewer):

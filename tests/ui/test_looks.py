@@ -103,7 +103,7 @@ def picture(viewer, *, aligned: bool) -> np.ndarray:
         if layer.name in (HEIGHTS, "bead paths"):
             layer.visible = True
     QApplication.processEvents()
-    viewer.camera.center, viewer.camera.zoom = (0.0, 470.0, 390.0), 0.6
+    viewer.scene.camera.center, viewer.scene.camera.zoom = (0.0, 470.0, 390.0), 0.6
     return viewer.screenshot(size=(500, 600), canvas_only=True, flash=False)
 
 

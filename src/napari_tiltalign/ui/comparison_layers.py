@@ -9,10 +9,10 @@ from napari_tiltalign.ui.aligned_stack import AlignedStack
 from napari_tiltalign.ui.comparison import REPROJECTION, Comparison, How, in_common_frame, reprojected_stack
 from napari_tiltalign.ui.contrast import FollowingContrast
 from napari_tiltalign.ui.layer_data import METADATA_KEY, display_binning, placement
-from napari_tiltalign.ui.layers import ALIGNED, ROLE_KEY, Layers, text_overlay
+from napari_tiltalign.ui.layers import ALIGNED, Layers
 from napari_tiltalign.ui.lazy_stack import LazyStack
+from napari_tiltalign.ui.own_layers import ROLE_KEY, insert_quietly
 from napari_tiltalign.ui.preload import Preload
-from napari_tiltalign.ui.view_text import view_text
 
 COMPARED = "compared"
 """Role of the layer."""
@@ -100,9 +100,7 @@ class ComparisonLayers:
         )
         self._follow(layer)
         viewer = self._layers.viewer
-        active = viewer.layers.selection.active
-        viewer.layers.insert(list(viewer.layers).index(base) + 1, layer)
-        viewer.layers.selection.active = active
+        insert_quietly(viewer, layer, viewer.layers.index(base) + 1)
         if overlaid:
             base.colormap = _COLOURS[0]
         else:
@@ -148,18 +146,17 @@ class ComparisonLayers:
 
     def _on_view(self) -> None:
         self._follow(self.layer)
-        self._show_text()
 
     def _show_text(self) -> None:
         """Say which of the two is seen."""
         layer = self.layer
         if layer is None:
-            text = view_text(self._session)
+            note = ""
         elif self._session.comparison.how is How.OVERLAY:
-            text = f"{view_text(self._session)}\n{_COLOURS[0]}: {self._seen()}   {_COLOURS[1]}: {layer.name[10:]}"
+            note = f"{_COLOURS[0]}: {self._seen()}   {_COLOURS[1]}: {layer.name[10:]}"
         else:
-            text = f"{view_text(self._session)}\n{layer.name[10:] if layer.visible else self._seen()}"
-        text_overlay(self._layers.viewer).text = text
+            note = layer.name[10:] if layer.visible else self._seen()
+        self._layers.text.note(note)
 
     def _seen(self) -> str:
         """What the images themselves are called."""

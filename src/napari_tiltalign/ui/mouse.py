@@ -19,7 +19,8 @@ from napari_tiltalign.ui.centring import bead_at, centred
 from napari_tiltalign.ui.edits import EditRefused
 from napari_tiltalign.ui.keys import bind_keys
 from napari_tiltalign.ui.layer_data import METADATA_KEY
-from napari_tiltalign.ui.layers import ROLE_KEY, Layers
+from napari_tiltalign.ui.layers import Layers
+from napari_tiltalign.ui.own_layers import ROLE_KEY
 
 
 class Mouse:

@@ -15,7 +15,8 @@ from napari_tiltalign.quality.preview import Preview
 from napari_tiltalign.ui.bead_table import follows_areas
 from napari_tiltalign.ui.height_overlay import height_colours, heights_nm
 from napari_tiltalign.ui.layer_data import AXIS_LABELS, METADATA_KEY, UNITS, contrast_limits
-from napari_tiltalign.ui.layers import ROLE_KEY, Layers
+from napari_tiltalign.ui.layers import Layers
+from napari_tiltalign.ui.own_layers import ROLE_KEY, insert_quietly
 
 SECTION_XY, SECTION_XZ, SLAB, HEIGHTS_XZ = "tomogram XY", "tomogram XZ", "slab", "heights XZ"
 """Roles and names of the layers."""
@@ -56,11 +57,9 @@ class TomogramLayers:
         alignment = self._session.alignment
         if tomogram is None or series is None or alignment is None:
             return
-        active = viewer.layers.selection.active
         for layer in tomogram_layers(series, alignment, tomogram):
             layer.metadata.update({METADATA_KEY: series})
-            viewer.layers.insert(0, layer)
-        viewer.layers.selection.active = active
+            insert_quietly(viewer, layer, 0)
         viewer.reset_view()
 
 
