@@ -57,9 +57,20 @@ def installed_nudge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 def fake_cupy(monkeypatch: pytest.MonkeyPatch) -> FakeCupy:
     """CuPy with a GPU, as far as the program can tell."""
     module = FakeCupy()
-    monkeypatch.setitem(sys.modules, "cupy", module)
+    for name, part in module.modules().items():
+        monkeypatch.setitem(sys.modules, name, part)
     monkeypatch.setattr(compute, "_gpu_problem", lambda: "")
     return module
+
+
+@pytest.fixture(params=["stand-in", pytest.param("real", marks=pytest.mark.gpu)])
+def gpu(request: pytest.FixtureRequest) -> str:
+    """A GPU: the one that is there, and what stands in for it; says which of the two."""
+    if request.param == "stand-in":
+        request.getfixturevalue("fake_cupy")
+    elif problem := compute._gpu_problem():
+        pytest.skip(f"there is no GPU: {problem}")
+    return str(request.param)
 
 
 @pytest.fixture

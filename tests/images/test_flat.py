@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import fft, ndimage
 
-from napari_tiltalign.images.flat import Grid, flatten, spline_coefficients
+from napari_tiltalign.images.flat import Grid, cropped, flatten, spline_coefficients
 from napari_tiltalign.images.tiles import hann_window, sample_tiles
 
 PIXEL_ANGST = 10.0
@@ -72,7 +72,7 @@ def test_samples_lie_where_they_say(shape, pixel_angst, pitch_angst):
     window = hann_window(2 * half + 1)
     mid_y, mid_x = np.array(shape) // 2
     raw = image[mid_y - half : mid_y + half + 1, mid_x - half : mid_x + half + 1]
-    coefficients = spline_coefficients(flat, grid, level)
+    coefficients = spline_coefficients(cropped(flat.spectrum, grid.shape_yx, level.shape_yx), level.shape_yx)
     tiles, coverage = sample_tiles(coefficients, flat.mask, level, np.zeros((1, 2)), np.eye(2), pixel_angst, window)
     assert coverage[0] == pytest.approx(1.0)
     shift = shift_by_phases(raw * window, tiles[0], highest=0.35 * pixel_angst / pitch_angst)

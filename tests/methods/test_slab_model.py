@@ -232,7 +232,7 @@ def test_a_line_that_puts_all_into_few_frequencies_counts_no_more_than_others():
     assert power[40:45, 3] == pytest.approx(np.ones(5), rel=0.2)
 
 
-def test_both_sides_compute_the_same(fake_cupy):
+def test_both_sides_compute_the_same(gpu):
     here, seen, _ = drawn(300, 5)
     with use_device("cuda"):
         there = here.on_device()

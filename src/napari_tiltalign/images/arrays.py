@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import numpy as np
+import scipy.fft
+import scipy.ndimage
 from numpy.typing import NDArray
 
 from napari_tiltalign.images.compute import gpu_is_demanded, map_views
@@ -18,11 +20,32 @@ from napari_tiltalign.images.compute import gpu_is_demanded, map_views
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_AT_ONCE_BYTES = 2.0**30
+"""About how much memory of the GPU the intermediate results of one step may take."""
+
 
 def module_of(array: Any) -> Any:
     """Return the module whose functions take an array: numpy, or CuPy for an array on the GPU."""
     cupy = sys.modules.get("cupy")
     return cupy if cupy is not None and isinstance(array, cupy.ndarray) else np
+
+
+def transforms_of(array: Any) -> Any:
+    """Return the module of Fourier transforms that take an array: scipy.fft, or CuPy's counterpart."""
+    if module_of(array) is np:
+        return scipy.fft
+    import cupyx.scipy.fft
+
+    return cupyx.scipy.fft
+
+
+def filters_of(array: Any) -> Any:
+    """Return the module of filters that take an array: scipy.ndimage, or CuPy's counterpart."""
+    if module_of(array) is np:
+        return scipy.ndimage
+    import cupyx.scipy.ndimage
+
+    return cupyx.scipy.ndimage
 
 
 def to_device(array: NDArray[Any]) -> Any:
@@ -49,3 +72,37 @@ def to_host(array: Any) -> NDArray[Any]:
 def map_parts(function: Callable[[Item], Result], items: Iterable[Item], array: Any) -> list[Result]:
     """Apply a function to parts of an array: in threads on the CPU, in turns on the GPU, which is parallel itself."""
     return map_views(function, items) if module_of(array) is np else [function(item) for item in items]
+
+
+def map_some(function: Callable[[Any], Result], count: int, array: Any, bytes_each: float) -> list[Result]:
+    """Apply a function to the items along the first axis of arrays: one by one in threads on the CPU, many on the GPU.
+
+    Parameters
+    ----------
+    function
+        Given what to take from arrays: the number of an item on the CPU, a slice of many on the GPU, where starting
+        work costs more than doing it. Its results have the axis of the items only for a slice.
+    count
+        Number of items.
+    array
+        Tells on which side the work is done.
+    bytes_each
+        About how much memory the intermediate results for an item take.
+    """
+    if module_of(array) is np:
+        return map_views(function, range(count))
+    return [function(part) for part in _slices(count, bytes_each)]
+
+
+def _slices(count: int, bytes_each: float) -> list[slice]:
+    """Cut a range into as few slices as the memory allows."""
+    step = max(1, int(_AT_ONCE_BYTES / bytes_each))
+    return [slice(start, min(start + step, count)) for start in range(0, count, step)]
+
+
+def stack_some(function: Callable[[Any], Any], count: int, array: Any, bytes_each: float) -> NDArray[Any]:
+    """Apply a function as `map_some` does; its results as one array on the CPU, items along the first axis."""
+    found = map_some(function, count, array, bytes_each)
+    if module_of(array) is np:
+        return np.array(found)
+    return np.concatenate([to_host(one) for one in found])

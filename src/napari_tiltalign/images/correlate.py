@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from scipy import fft
 from scipy.spatial import cKDTree
 
 from napari_tiltalign.geometry import FloatArray
+from napari_tiltalign.images.arrays import module_of, to_host
 from napari_tiltalign.images.prepare import Image
 
 
@@ -138,6 +140,46 @@ def parabola_offsets(surface: Image, rows: NDArray[np.int64], columns: NDArray[n
             vertex(surface[rows, columns - 1].astype(float), surface[rows, columns + 1].astype(float), peak),
         ]
     )
+
+
+def highest_points(surfaces: Any) -> tuple[FloatArray, FloatArray]:
+    """Where surfaces are highest, to a fraction of a sample, on the CPU or the GPU.
+
+    Parameters
+    ----------
+    surfaces
+        Shape (..., rows, columns).
+
+    Returns
+    -------
+    place_yx, height
+        Shapes (..., 2) and (...), on the CPU: index, and the highest sample. The vertex of a maximum at an edge is
+        looked for one sample further inside.
+    """
+    xp = module_of(surfaces)
+    *leading, rows, columns = surfaces.shape
+    flat = surfaces.reshape(-1, rows * columns)
+    top = xp.argmax(flat, axis=1)
+    number = xp.arange(len(flat))
+    height = to_host(flat[number, top])
+    row, column = np.divmod(to_host(top), columns)
+    row, column = np.clip(row, 1, rows - 2), np.clip(column, 1, columns - 2)
+    steps = np.arange(-1, 2)
+    around = (row[:, None] + steps)[:, :, None] * columns + (column[:, None] + steps)[:, None]
+    near = to_host(flat[number[:, None], xp.asarray(around.reshape(-1, 9))]).reshape(-1, 3)
+    middle = 3 * np.arange(len(flat)) + 1
+    offset = parabola_offsets(near, middle, np.ones(len(flat), np.int64))
+    place = np.column_stack([row, column]) + offset
+    return place.reshape(*leading, 2), height.reshape(leading)
+
+
+def spread_of(surfaces: Any) -> tuple[FloatArray, FloatArray]:
+    """Median and robust standard deviation of surfaces (..., rows, columns), each of shape (...), on the CPU."""
+    xp = module_of(surfaces)
+    flat = surfaces.reshape(*surfaces.shape[:-2], -1)
+    middle = xp.median(flat, axis=-1)
+    apart = xp.median(xp.abs(flat - middle[..., None]), axis=-1)
+    return to_host(middle).astype(np.float64), 1.4826 * to_host(apart).astype(np.float64)
 
 
 def shift_between(reference: Image, moved: Image) -> tuple[FloatArray, float]:

@@ -11,12 +11,14 @@ of image the same work. A sample of a flat image with index j lies at ``(j - ori
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from napari_tiltalign.geometry import FloatArray, frozen_array
+from napari_tiltalign.images.arrays import module_of, transforms_of
 from napari_tiltalign.images.prepare import Image, Mask, bin_image, contrast_image, remove_hot_pixels
 
 _FEATURE = 1.0 / 40.0
@@ -126,7 +128,7 @@ def flatten(image: Image, grid: Grid, *, clip_sigmas: float = 4.0) -> FlatImage:
     edge = np.outer(*(_edge(size) for size in contrast.shape))
     spectrum = _whitened(fft.rfft2((contrast * edge).astype(np.float32)), contrast.shape, edge * flat.mask)
     mask = _nearest(flat.mask, grid.shape_yx)
-    return FlatImage(_cropped(spectrum, contrast.shape, grid.shape_yx), mask, level, spread, float(flat.mask.mean()))
+    return FlatImage(cropped(spectrum, contrast.shape, grid.shape_yx), mask, level, spread, float(flat.mask.mean()))
 
 
 def _edge(size: int) -> Image:
@@ -155,13 +157,21 @@ def spectrum_size(shape: tuple[int, ...]) -> int:
     return int(np.prod(shape))
 
 
-def _cropped(spectrum: NDArray[np.complex64], shape: tuple[int, ...], wanted: tuple[int, int]) -> NDArray[np.complex64]:
-    """Keep low frequencies, so that the inverse transform of shape `wanted` has the same power per sample."""
+def cropped(spectrum: NDArray[np.complex64], shape: tuple[int, ...], wanted: tuple[int, int]) -> NDArray[np.complex64]:
+    """Keep low frequencies, so that the inverse transform of shape `wanted` has the same power per sample.
+
+    Parameters
+    ----------
+    spectrum
+        Of an image (``rfft2``).
+    shape, wanted
+        Shape of the image, and a smaller one with even sides.
+    """
     rows, columns = wanted[0] // 2, wanted[1] // 2
     kept = np.concatenate([spectrum[:rows, : columns + 1], spectrum[spectrum.shape[0] - rows :, : columns + 1]])
     scale = np.sqrt(spectrum_size(wanted) / spectrum_size(shape))
-    cropped: NDArray[np.complex64] = (kept * scale).astype(np.complex64)
-    return cropped
+    made: NDArray[np.complex64] = (kept * scale).astype(np.complex64)
+    return made
 
 
 def _nearest(mask: Mask, shape_yx: tuple[int, int]) -> Mask:
@@ -169,26 +179,26 @@ def _nearest(mask: Mask, shape_yx: tuple[int, int]) -> Mask:
     return mask[np.ix_(rows, columns)]
 
 
-def spline_coefficients(image: FlatImage, grid: Grid, wanted: Grid) -> Image:
-    """Cubic B-spline coefficients of a flat image on the same or a coarser grid.
+def spline_coefficients(spectra: Any, shape_yx: tuple[int, int]) -> Any:
+    """Cubic B-spline coefficients of flat images, on the CPU or the GPU.
 
     Parameters
     ----------
-    image, grid
-        A flat image and the grid it is on.
-    wanted
-        The grid to sample it on, from `Grid.coarser`.
+    spectra
+        Shape (..., rows, columns // 2 + 1): transforms, from `cropped`.
+    shape_yx
+        Rows and columns.
 
     Returns
     -------
-    Image
-        Shape of the wanted grid; what ``images.tiles.sample_tiles`` interpolates. The prefilter
+    array
+        Shape (..., rows, columns), float32; what ``images.tiles.sample_tiles`` interpolates. The prefilter
         (4 + 2 cos(2 pi f)) / 6 per axis is divided out in Fourier space (Unser 1999).
     """
-    spectrum = _cropped(image.spectrum, grid.shape_yx, wanted.shape_yx)
-    f_y = np.fft.fftfreq(wanted.shape_yx[0])[:, None]
-    f_x = np.fft.rfftfreq(wanted.shape_yx[1])[None]
+    f_y = np.fft.fftfreq(shape_yx[0])[:, None]
+    f_x = np.fft.rfftfreq(shape_yx[1])[None]
     spline = (4.0 + 2.0 * np.cos(2 * np.pi * f_y)) * (4.0 + 2.0 * np.cos(2 * np.pi * f_x)) / 36.0
     fade = np.clip((_LOWPASS_ENDS - np.hypot(f_y, f_x)) / (_LOWPASS_ENDS - _LOWPASS_BEGINS), 0.0, 1.0)
-    coefficients: Image = fft.irfft2(spectrum * (fade / spline).astype(np.float32), wanted.shape_yx)
+    kept = module_of(spectra).asarray((fade / spline).astype(np.float32))
+    coefficients = transforms_of(spectra).irfft2(spectra * kept, shape_yx)
     return coefficients.astype(np.float32, copy=False)

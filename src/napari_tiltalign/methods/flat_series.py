@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_tiltalign.errors import MethodFailed, TiltAlignError
 from napari_tiltalign.geometry import FloatArray
-from napari_tiltalign.images.compute import map_views
-from napari_tiltalign.images.flat import FlatImage, Grid, flatten, spline_coefficients
+from napari_tiltalign.images.arrays import map_some, module_of, to_device, to_host
+from napari_tiltalign.images.compute import gpu_is_demanded, map_views
+from napari_tiltalign.images.flat import FlatImage, Grid, cropped, flatten, spline_coefficients
 from napari_tiltalign.images.prepare import Image
-from napari_tiltalign.images.tiles import sample_tiles
+from napari_tiltalign.images.tiles import BYTES_PER_SAMPLE, sample_tiles, sample_tiles_together
 from napari_tiltalign.methods.base import Progress, silent
 from napari_tiltalign.methods.read_views import read_views
 from napari_tiltalign.model import TiltSeries
@@ -66,20 +68,26 @@ class FlatSeries:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Level:
-    """A series at one resolution: B-spline coefficients of every usable view.
+    """A series at one resolution: B-spline coefficients of the m views that take part.
 
     Attributes
     ----------
     grid
         Where the samples lie.
+    views
+        Which views of the series those are.
     coefficients
-        View to its coefficients.
+        Shape (m, rows, columns), float32; on the GPU if the level was made inside of `use_device` ("cuda").
+    masks
+        Where they are clear: m images, or one array on the GPU.
     series
         What they were made from.
     """
 
     grid: Grid
-    coefficients: Mapping[int, Image]
+    views: tuple[int, ...]
+    coefficients: Any
+    masks: Any
     series: FlatSeries
 
     def tiles(
@@ -88,7 +96,7 @@ class Level:
         matrices_yx: FloatArray,
         step_angst: float,
         window: Image,
-    ) -> tuple[Image, FloatArray]:
+    ) -> tuple[Any, FloatArray]:
         """Cut tiles of the specimen plane out of all views.
 
         Parameters
@@ -103,35 +111,51 @@ class Level:
         Returns
         -------
         tiles, coverage
-            Shapes (n, p, w, w) and (n, p); 0 for views that take no part.
+            Shapes (n, p, w, w) and (n, p); 0 for views that take no part. Tiles are where the coefficients are.
         """
-        tiles = np.zeros((*centres_yx_angst.shape[:2], *window.shape), np.float32)
-        coverage = np.zeros(centres_yx_angst.shape[:2])
+        xp = module_of(self.coefficients)
+        n, p = centres_yx_angst.shape[:2]
+        tiles = xp.zeros((n, p, *window.shape), np.float32)
+        coverage = np.zeros((n, p))
+        views = np.array(self.views)
 
-        def cut(view: int) -> None:
-            image = self.series.images[view]
-            if image is not None:
-                tiles[view], coverage[view] = sample_tiles(
-                    self.coefficients[view], image.mask, self.grid,
-                    centres_yx_angst[view], matrices_yx[view], step_angst, window,
-                )  # fmt: skip
+        def cut(k: int) -> None:
+            view = self.views[k]
+            tiles[view], coverage[view] = sample_tiles(
+                self.coefficients[k], self.masks[k], self.grid,
+                centres_yx_angst[view], matrices_yx[view], step_angst, window,
+            )  # fmt: skip
 
-        map_views(cut, self.coefficients)
+        def cut_together(part: slice) -> None:
+            of = views[part]
+            found, covered = sample_tiles_together(
+                self.coefficients[part], self.masks[part], self.grid,
+                centres_yx_angst[of], matrices_yx[of], step_angst, window,
+            )  # fmt: skip
+            tiles[xp.asarray(of)], coverage[of] = found, to_host(covered)
+
+        map_some(cut if xp is np else cut_together, len(views), tiles, BYTES_PER_SAMPLE * p * window.size)
         return tiles, coverage
 
 
 def level_of(series: FlatSeries, pitch_angst: float) -> Level:
-    """Return the series at about the pitch given, or as fine as it was read."""
+    """Return the series at about the pitch given, or as fine as it was read; on the device that is demanded."""
     grid = series.grid.coarser(max(pitch_angst, float(series.grid.pitch_yx_angst.max())))
-    views = np.flatnonzero(series.usable).tolist()
+    images = [image for image in series.images if image is not None]
+    views = tuple(np.flatnonzero(series.usable).tolist())
 
-    def one(view: int) -> Image:
-        image = series.images[view]
-        if image is None:
-            raise ValueError("a view that takes no part has no image")
-        return spline_coefficients(image, series.grid, grid)
+    def crop(image: FlatImage) -> NDArray[np.complex64]:
+        return cropped(image.spectrum, series.grid.shape_yx, grid.shape_yx)
 
-    return Level(grid, dict(zip(views, map_views(one, views), strict=True)), series)
+    spectra = to_device(np.stack(map_views(crop, images)))
+    coefficients = module_of(spectra).empty((len(images), *grid.shape_yx), np.float32)
+
+    def one(part: Any) -> None:
+        coefficients[part] = spline_coefficients(spectra[part], grid.shape_yx)
+
+    map_some(one, len(images), spectra, 16.0 * np.prod(grid.shape_yx))
+    masks = [image.mask for image in images]
+    return Level(grid, views, coefficients, to_device(np.stack(masks)) if gpu_is_demanded() else masks, series)
 
 
 def flat_series(

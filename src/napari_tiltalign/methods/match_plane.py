@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from napari_tiltalign.geometry import FloatArray, ViewGeometry
+from napari_tiltalign.images.arrays import to_host
 from napari_tiltalign.images.compute import map_views
 from napari_tiltalign.images.prepare import Image
 from napari_tiltalign.methods.flat_series import Level
@@ -133,6 +134,7 @@ def plane_views(
     window = np.outer(*[np.sin(0.5 * np.pi * profile) ** 2] * 2).astype(np.float32)
     matrices = stretch_matrices(geometry)
     tiles, _ = level.tiles(geometry.shift_yx_angst[:, None], matrices, step, window)
+    tiles = to_host(tiles)
     shrink = np.sqrt(np.abs(np.linalg.det(matrices)))
     rows = np.fft.fftfreq(size)
     row_index = np.flatnonzero(np.abs(rows) <= highest * step)

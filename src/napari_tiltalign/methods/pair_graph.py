@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,8 @@ from scipy import fft
 from scipy.sparse.csgraph import connected_components
 
 from napari_tiltalign.geometry import FloatArray, ViewGeometry
-from napari_tiltalign.images.compute import map_views
-from napari_tiltalign.images.correlate import parabola_offsets
+from napari_tiltalign.images.arrays import map_some, module_of, stack_some, to_host, transforms_of
+from napari_tiltalign.images.correlate import highest_points, spread_of
 from napari_tiltalign.methods.flat_series import FlatSeries, Level, level_of
 
 SAMPLES = 128
@@ -154,9 +155,13 @@ def stretch_matrices(geometry: ViewGeometry) -> FloatArray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Stretched:
-    """Fourier transforms of all views as seen from above, normalised to unit power in the band."""
+    """Fourier transforms of all views as seen from above, normalised to unit power in the band.
 
-    spectra: dict[int, NDArray[np.complex64]]
+    Spectra have the shape (m, size, size // 2 + 1), on the CPU or the GPU, for the m views that take part.
+    """
+
+    spectra: Any
+    views: NDArray[np.intp]
     tangent: FloatArray
     size: int
     step_angst: float
@@ -170,67 +175,81 @@ class _Stretched:
         profile = np.clip((size / 2 - np.abs(np.arange(size) - (size - 1) / 2)) / (size * _TAPER), 0.0, 1.0)
         window = np.outer(*[np.sin(0.5 * np.pi * profile) ** 2] * 2).astype(np.float32)
         tiles, _ = level.tiles(geometry.shift_yx_angst[:, None], stretch_matrices(geometry), step, window)
+        xp, transforms = module_of(tiles), transforms_of(tiles)
         radius = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
         lowest = _HIGHPASS_CYCLES * step / field
         band = np.exp(-0.5 * (radius / _LOWPASS) ** 2) * -np.expm1(-0.5 * (radius / lowest) ** 2)
+        band = xp.asarray(band.astype(np.float32))
+        views = np.array(level.views)
+        spectra = xp.empty((len(views), *band.shape), np.complex64)
 
-        def transform(view: int) -> NDArray[np.complex64]:
-            spectrum = fft.rfft2(tiles[view, 0]) * band.astype(np.float32)
-            power = float(np.sum(np.square(np.abs(spectrum)), dtype=np.float64))
-            normalised: NDArray[np.complex64] = spectrum / np.float32(np.sqrt(power) + 1e-30)
-            return normalised
+        def transform(part: Any) -> None:
+            view = views[part] if xp is np else xp.asarray(views[part])
+            spectrum = transforms.rfft2(tiles[view, 0]) * band
+            power = xp.sum(xp.square(xp.abs(spectrum)), axis=(-2, -1), dtype=np.float64)
+            spectra[part] = spectrum / (xp.sqrt(power) + 1e-30).astype(np.float32)[..., None, None]
 
-        views = list(level.coefficients)
-        spectra = dict(zip(views, map_views(transform, views), strict=True))
-        return cls(spectra, np.tan(np.deg2rad(geometry.y_tilt_deg)), size, step, thickness_angst)
+        map_some(transform, len(views), tiles, 24.0 * size**2)
+        return cls(spectra, views, np.tan(np.deg2rad(geometry.y_tilt_deg)), size, step, thickness_angst)
 
-    def pairs(self, steps: Sequence[int]) -> list[tuple[int, int]]:
-        views = sorted(self.spectra)
-        return [(views[k], views[k + step]) for step in steps for k in range(len(views) - step)]
+    def pairs(self, steps: Sequence[int]) -> NDArray[np.intp]:
+        """Pairs of views, shape (2, k), as numbers of the m that take part."""
+        m = len(self.views)
+        return np.array([(k, k + step) for step in steps for k in range(m - step)]).reshape(-1, 2).T
 
-    def cross_spectrum(self, first: int, second: int) -> tuple[NDArray[np.complex64], FloatArray]:
-        """Product of two transforms, weighted by what a slab of the given thickness keeps, and the weights."""
+    def kept(self, pairs: NDArray[np.intp]) -> FloatArray:
+        """What a slab of the given thickness keeps of the cross spectra, shape (k, size // 2 + 1)."""
         k = np.fft.rfftfreq(self.size) / self.step_angst
-        kept = np.maximum(np.sinc(self.thickness_angst * k * (self.tangent[second] - self.tangent[first])), 0.0)
-        product = np.conj(self.spectra[first]) * self.spectra[second] * kept.astype(np.float32)
-        return product, kept
+        first, second = self.tangent[self.views[pairs]]
+        kept: FloatArray = np.maximum(np.sinc(self.thickness_angst * (second - first)[:, None] * k), 0.0)
+        return kept
+
+    def cross_spectra(self, pairs: NDArray[np.intp], kept: NDArray[np.float32]) -> Any:
+        """Products of two transforms, weighted by what is kept; pairs of shape (2,), or (2, k) on the GPU."""
+        xp = module_of(self.spectra)
+        first, second = pairs if xp is np else xp.asarray(pairs)
+        return xp.conj(self.spectra[first]) * self.spectra[second] * xp.asarray(kept)[..., None, :]
 
     def correlated(self, steps: Sequence[int]) -> Pairs:
         """Correlate all pairs; the modulus of the cross spectrum enters by its root, which sharpens the peak."""
-
-        def one(pair: tuple[int, int]) -> tuple[float, float, float]:
-            product, kept = self.cross_spectrum(*pair)
-            modulus = np.sqrt(np.abs(product) / np.maximum(kept, 1e-6).astype(np.float32)) + 1e-20
-            surface = fft.irfft2(product / modulus, (self.size, self.size))
-            return self._peak(surface)
-
+        xp, transforms = module_of(self.spectra), transforms_of(self.spectra)
         pairs = self.pairs(steps)
-        found = np.array(map_views(one, pairs))
-        first, second = np.array(pairs).T
+        kept = self.kept(pairs).astype(np.float32)
+
+        def some(part: Any) -> FloatArray:
+            product = self.cross_spectra(pairs[:, part], kept[part])
+            weight = xp.asarray(np.maximum(kept[part], np.float32(1e-6)))[..., None, :]
+            modulus = xp.sqrt(xp.abs(product) / weight) + 1e-20
+            return self._peaks(transforms.irfft2(product / modulus, (self.size, self.size)))
+
+        found = stack_some(some, pairs.shape[1], self.spectra, 40.0 * self.size**2)
+        first, second = self.views[pairs]
         return Pairs(first, second, found[:, :2], found[:, 2])
 
-    def _peak(self, surface: NDArray[np.float32]) -> tuple[float, float, float]:
-        """Place of the highest point of a periodic surface, Angstrom, and its significance."""
-        surface = fft.fftshift(surface)
-        row, column = np.unravel_index(np.argmax(surface), surface.shape)
-        inside = np.clip([row, column], 1, self.size - 2)
-        offset = parabola_offsets(surface, inside[:1], inside[1:])[0]
-        place = (inside + offset - self.size // 2) * self.step_angst
-        rest = surface[::2, ::2]
-        middle = float(np.median(rest))
-        sd = 1.4826 * float(np.median(np.abs(rest - middle))) + 1e-30
-        return float(place[0]), float(place[1]), (float(surface[row, column]) - middle) / sd
+    def _peaks(self, surfaces: Any) -> FloatArray:
+        """Places of the highest points of periodic surfaces, Angstrom, and their significance: shape (..., 3)."""
+        surfaces = transforms_of(surfaces).fftshift(surfaces, axes=(-2, -1))
+        place, height = highest_points(surfaces)
+        middle, sd = spread_of(surfaces[..., ::2, ::2])
+        significance = (height - middle) / (sd + 1e-30)
+        return np.concatenate([(place - self.size // 2) * self.step_angst, significance[..., None]], axis=-1)
 
     def agreement(self, steps: Sequence[int]) -> float:
         """How well the views agree where they lie: sum over pairs of the correlation within two samples of zero."""
+        xp, transforms = module_of(self.spectra), transforms_of(self.spectra)
+        pairs = self.pairs(steps)
+        kept = self.kept(pairs)
+        as_float, power = kept.astype(np.float32), np.sqrt(np.mean(kept**2, axis=1))
+        rows, columns = (xp.asarray(of) for of in np.ix_(_NEAR, _NEAR))
 
-        def one(pair: tuple[int, int]) -> float:
-            product, kept = self.cross_spectrum(*pair)
-            surface = fft.irfft2(product, (self.size, self.size))
-            near = surface[np.ix_(_NEAR, _NEAR)]
-            return float(near.max()) / float(np.sqrt(np.mean(kept**2)))
+        def some(part: Any) -> FloatArray:
+            product = self.cross_spectra(pairs[:, part], as_float[part])
+            surfaces = transforms.irfft2(product, (self.size, self.size))
+            nearest: FloatArray = to_host(surfaces[..., rows, columns].max(axis=(-2, -1))) / power[part]
+            return nearest
 
-        return self.size**2 * float(np.sum(map_views(one, self.pairs(steps))))
+        found = stack_some(some, pairs.shape[1], self.spectra, 24.0 * self.size**2)
+        return self.size**2 * float(np.sum(found))
 
 
 _NEAR = np.array([-2, -1, 0, 1, 2])

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from napari_tiltalign.geometry import FloatArray, ViewGeometry
+from napari_tiltalign.images.arrays import to_host
 from napari_tiltalign.images.compute import map_views
 from napari_tiltalign.images.tiles import hann_window
 from napari_tiltalign.methods.flat_series import Level
@@ -96,6 +97,7 @@ def cut_spectra(
     centres = np.zeros((len(level.series), len(points_zyx_angst), 2))
     centres[views] = geometry.project(points_zyx_angst)
     tiles, coverage = level.tiles(centres, in_level, step, window)
+    tiles = to_host(tiles)
     seen = coverage[views].T >= LEAST_COVERAGE
     frequency_y = np.fft.fftfreq(size)[:, None] / step
     frequency_x = np.fft.rfftfreq(size)[None] / step

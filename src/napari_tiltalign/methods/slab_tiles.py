@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
 from napari_tiltalign.geometry import FloatArray
-from napari_tiltalign.images.arrays import map_parts, module_of, to_device
-from napari_tiltalign.images.compute import map_views
+from napari_tiltalign.images.arrays import map_parts, map_some, module_of, to_device, to_host, transforms_of
 from napari_tiltalign.images.tiles import hann_window
 from napari_tiltalign.methods.flat_series import Level
 from napari_tiltalign.methods.projection import TILT, project, view_matrices
@@ -207,19 +206,42 @@ def tile_spectra(
     rows, columns, frequency = _band(size, step, scale)
     gain = np.sqrt(np.abs(np.linalg.det(matrices)) * step**2 / np.prod(level.grid.pitch_yx_angst)) / size
 
-    def transform(view: int) -> NDArray[np.complex64]:
-        spectrum = fft.rfft2(tiles[view])[:, rows, columns] * np.float32(gain[view])
-        return np.asarray(spectrum.T, dtype=np.complex64)
-
-    values = np.stack(map_views(transform, range(len(views))), axis=1)
     shown = coverage >= LEAST_COVERAGE
-    values *= shown
+    values = tile_band(tiles, rows, columns, gain[:, None] * shown)
     return TileSpectra(frequency, equally_strong(values, shown, np.linalg.norm(frequency, axis=1)), shown, scale)
 
 
-def equally_strong(
-    values: NDArray[np.complex64], shown: NDArray[np.bool_], frequency: FloatArray
-) -> NDArray[np.complex64]:
+def tile_band(tiles: Any, rows: NDArray[np.intp], columns: NDArray[np.intp], gain: FloatArray) -> Any:
+    """Fourier coefficients of tiles at some frequencies, on the CPU or the GPU.
+
+    Parameters
+    ----------
+    tiles
+        Shape (n, p, w, w).
+    rows, columns
+        Shape (k,): indices of the frequencies into ``rfft2`` of a tile.
+    gain
+        Shape (n, p): what the coefficients of a tile are multiplied with.
+
+    Returns
+    -------
+    array
+        Shape (k, n, p), complex64.
+    """
+    xp, transforms = module_of(tiles), transforms_of(tiles)
+    n, p, size, _ = tiles.shape
+    values = xp.empty((len(rows), n, p), np.complex64)
+    rows, columns, factor = (xp.asarray(of) for of in (rows, columns, gain.astype(np.float32)))
+
+    def transform(view: Any) -> None:
+        spectrum = transforms.rfft2(tiles[view])[..., rows, columns] * factor[view][..., None]
+        values[:, view] = xp.moveaxis(spectrum, -1, 0)
+
+    map_some(transform, n, tiles, 16.0 * p * size**2)
+    return values
+
+
+def equally_strong(values: Any, shown: NDArray[np.bool_], frequency: FloatArray) -> Any:
     """Give all tiles, and all frequencies of a tile, the power of a typical one.
 
     Some places of a specimen hold much more than others, and edges and membranes put it into few frequencies. In a
@@ -234,7 +256,7 @@ def equally_strong(
     frequency
         Shape (k,).
     """
-    power = (values.real**2 + values.imag**2).sum(axis=1, dtype=np.float64) / np.maximum(shown.sum(axis=0), 1)
+    power = to_host((values.real**2 + values.imag**2).sum(axis=1, dtype=np.float64)) / np.maximum(shown.sum(axis=0), 1)
     ring = np.minimum((frequency / frequency.max() * _RINGS).astype(int), _RINGS - 1)
     gain = np.ones(power.shape, np.float32)
     for k in np.unique(ring):
@@ -243,7 +265,7 @@ def equally_strong(
         gain[ring == k] = 1.0 / np.sqrt(np.clip(relative, *_POWER_RANGE))
     own = power * gain**2
     gain /= np.sqrt(np.clip(own, *_OWN_POWER_RANGE)).astype(np.float32)
-    return values * gain[:, None]
+    return values * module_of(values).asarray(gain)[:, None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
