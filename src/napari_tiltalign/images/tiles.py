@@ -29,6 +29,7 @@ def sample_tiles(
     matrix_yx: FloatArray,
     step_angst: float,
     window: Image,
+    out: Image | None = None,
 ) -> tuple[Image, FloatArray]:
     """Cut square tiles of the specimen plane out of one image.
 
@@ -45,6 +46,8 @@ def sample_tiles(
         Distance of the samples of a tile, in the specimen plane.
     window
         Shape (w, w): what the samples are multiplied with.
+    out
+        Shape (p, w, w), float32: where to put the tiles, if memory for them is there.
 
     Returns
     -------
@@ -52,7 +55,7 @@ def sample_tiles(
         Shape (p, w, w), 0 where the image shows nothing; and (p,), the part of the window's energy that it shows.
     """
     size = window.shape[0]
-    tiles = np.empty((len(centres_yx_angst), size, size), np.float32)
+    tiles = np.empty((len(centres_yx_angst), size, size), np.float32) if out is None else out
     coverage = np.empty(len(centres_yx_angst))
     start = centres_yx_angst / grid.pitch_yx_angst + grid.origin_yx
     step = matrix_yx * step_angst / grid.pitch_yx_angst[:, None]
@@ -139,33 +142,57 @@ def _weights(t):  # type: ignore[no-untyped-def]  # pragma: no cover (compiled)
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def _sample(image, mask, start, step, window, tiles, coverage):  # type: ignore[no-untyped-def]  # pragma: no cover
-    rows, columns = image.shape
-    to_mask_y, to_mask_x = mask.shape[0] / rows, mask.shape[1] / columns
+    """Fill tiles row by row: first where its samples lie, which the compiler turns into vector code, then the sums."""
     size = window.shape[0]
     half = (size - 1) / 2.0
     energy = np.sum(window * window)
+    corner, parts, weight = np.empty((2, size), np.uint64), np.empty((8, size), np.float32), np.empty(size, np.float32)
     for p in range(start.shape[0]):
         seen = 0.0
         for a in range(size):
-            for b in range(size):
-                dy, dx = a - half, b - half
-                y = start[p, 0] + step[0, 0] * dy + step[0, 1] * dx
-                x = start[p, 1] + step[1, 0] * dy + step[1, 1] * dx
-                if y < 1 or x < 1 or y >= rows - 3 or x >= columns - 3:
-                    tiles[p, a, b] = 0
-                    continue
-                weight = window[a, b]
-                i, j = int(y), int(x)
-                if not mask[int(y * to_mask_y), int(x * to_mask_x)]:
-                    tiles[p, a, b] = 0
-                    continue
-                u0, u1, u2, u3 = _weights(np.float32(x - j))
-                v0, v1, v2, v3 = _weights(np.float32(y - i))
-                r = image[i - 1 : i + 3, j - 1 : j + 3]
-                s0 = r[0, 0] * u0 + r[0, 1] * u1 + r[0, 2] * u2 + r[0, 3] * u3
-                s1 = r[1, 0] * u0 + r[1, 1] * u1 + r[1, 2] * u2 + r[1, 3] * u3
-                s2 = r[2, 0] * u0 + r[2, 1] * u1 + r[2, 2] * u2 + r[2, 3] * u3
-                s3 = r[3, 0] * u0 + r[3, 1] * u1 + r[3, 2] * u2 + r[3, 3] * u3
-                tiles[p, a, b] = weight * (s0 * v0 + s1 * v1 + s2 * v2 + s3 * v3)
-                seen += weight * weight
+            y = start[p, 0] + step[0, 0] * (a - half) - step[0, 1] * half
+            x = start[p, 1] + step[1, 0] * (a - half) - step[1, 1] * half
+            _places(image.shape, (y, x), step[:, 1], window[a], corner, parts, weight)
+            seen += _sums(image, mask, corner, parts, weight, tiles[p, a])
         coverage[p] = seen / energy
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True, inline="always")
+def _places(shape, start, step, window, corner, parts, weight):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """First coefficients of a row of samples, weights of four along y and four along x; outside they weigh nothing.
+
+    Inlined, because vector code is only made where the compiler sees that the arrays do not overlap.
+    """
+    for b in range(len(window)):
+        y, x = start[0] + step[0] * b, start[1] + step[1] * b
+        inside = (y >= 1) & (x >= 1) & (y < shape[0] - 3) & (x < shape[1] - 3)
+        y, x = y if inside else 1.0, x if inside else 1.0
+        i, j = np.int32(y), np.int32(x)
+        parts[0, b], parts[1, b], parts[2, b], parts[3, b] = _weights(np.float32(y - i))
+        parts[4, b], parts[5, b], parts[6, b], parts[7, b] = _weights(np.float32(x - j))
+        corner[0, b], corner[1, b] = i - 1, j - 1
+        weight[b] = window[b] if inside else 0
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _sums(image, mask, corner, parts, weight, row):  # type: ignore[no-untyped-def]  # pragma: no cover (compiled)
+    """Weighted samples of a row, 0 where the mask says so; return the sum of the squared weights of the others."""
+    to_mask_y, to_mask_x = mask.shape[0] / image.shape[0], mask.shape[1] / image.shape[1]
+    seen = 0.0
+    for b in range(len(row)):
+        i, j = corner[0, b], corner[1, b]
+        if not mask[np.uint64((i + 1) * to_mask_y), np.uint64((j + 1) * to_mask_x)]:
+            row[b] = 0
+            continue
+        total = np.float32(0)
+        for d in range(4):
+            line = (
+                image[i + d, j] * parts[4, b]
+                + image[i + d, j + 1] * parts[5, b]
+                + image[i + d, j + 2] * parts[6, b]
+                + image[i + d, j + 3] * parts[7, b]
+            )
+            total += parts[d, b] * line
+        row[b] = weight[b] * total
+        seen += weight[b] * weight[b]
+    return seen

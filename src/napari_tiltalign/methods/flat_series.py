@@ -121,9 +121,9 @@ class Level:
 
         def cut(k: int) -> None:
             view = self.views[k]
-            tiles[view], coverage[view] = sample_tiles(
+            _, coverage[view] = sample_tiles(
                 self.coefficients[k], self.masks[k], self.grid,
-                centres_yx_angst[view], matrices_yx[view], step_angst, window,
+                centres_yx_angst[view], matrices_yx[view], step_angst, window, out=tiles[view],
             )  # fmt: skip
 
         def cut_together(part: slice) -> None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.images.compute import map_views
+from napari_tiltalign.methods.inverses import inverses
 from napari_tiltalign.methods.match_plane import PlaneViews, Spectra, raw_radius
 from napari_tiltalign.methods.pair_graph import stretch_matrices
 
@@ -174,7 +175,7 @@ def predictor(views: PlaneViews, structure: Structure, thickness_angst: float) -
     rows_in_bin = np.bincount(bin_of_row, minlength=n_bins)
     n = len(views.used)
     matrices, slopes = stretch_matrices(views.geometry), views.slopes()
-    amplitude = np.zeros((len(k_x), n_bins, n))
+    amplitude = np.zeros((len(k_x), n_bins, n), np.float32)
     for i in np.flatnonzero(views.used):
         amplitude[:, :, i] = structure.amplitude(int(i), raw_radius(matrices[i], bin_k, k_x)).T
     apart = slopes[:, None, 1] - slopes[None, :, 1]
@@ -182,9 +183,9 @@ def predictor(views: PlaneViews, structure: Structure, thickness_angst: float) -
 
     def one(column: int) -> tuple[FloatArray, float]:
         r = amplitude[column]
-        covariance = r[:, :, None] * r[:, None, :] * np.sinc(thickness_angst * k_x[column] * apart)
+        covariance = (r[:, :, None] * r[:, None, :]) * np.sinc(thickness_angst * k_x[column] * apart).astype(np.float32)
         covariance[:, np.arange(n), np.arange(n)] = 1.0
-        inverse = np.linalg.inv(covariance)
+        inverse, log_determinants = inverses(covariance)
         precision[column] = inverse
         twice = 1.0 if column == 0 else 2.0
         informed = inverse * covariance
@@ -192,7 +193,7 @@ def predictor(views: PlaneViews, structure: Structure, thickness_angst: float) -
         weight = twice * rows_in_bin * (2 * np.pi) ** 2 / views.size**2
         y_x = np.stack([(weight * bin_k**2) @ informed.reshape(n_bins, -1),
                         (weight * k_x[column] ** 2) @ informed.reshape(n_bins, -1)])  # fmt: skip
-        return y_x.reshape(2, n, n), float(twice * rows_in_bin @ np.linalg.slogdet(covariance)[1])
+        return y_x.reshape(2, n, n), float(twice * rows_in_bin @ log_determinants)
 
     found = map_views(one, range(len(k_x)))
     information = np.sum([f for f, _ in found], axis=0)

@@ -236,23 +236,32 @@ class _Stretched:
 
     def agreement(self, steps: Sequence[int]) -> float:
         """How well the views agree where they lie: sum over pairs of the correlation within two samples of zero."""
-        xp, transforms = module_of(self.spectra), transforms_of(self.spectra)
+        xp = module_of(self.spectra)
         pairs = self.pairs(steps)
         kept = self.kept(pairs)
         as_float, power = kept.astype(np.float32), np.sqrt(np.mean(kept**2, axis=1))
-        rows, columns = (xp.asarray(of) for of in np.ix_(_NEAR, _NEAR))
+        by_row, by_column = (xp.asarray(of) for of in _near_zero(self.size))
 
         def some(part: Any) -> FloatArray:
-            product = self.cross_spectra(pairs[:, part], as_float[part])
-            surfaces = transforms.irfft2(product, (self.size, self.size))
-            nearest: FloatArray = to_host(surfaces[..., rows, columns].max(axis=(-2, -1))) / power[part]
-            return nearest
+            near = (by_row @ self.cross_spectra(pairs[:, part], as_float[part]) @ by_column).real
+            highest: FloatArray = to_host(near.max(axis=(-2, -1))) / power[part]
+            return highest
 
-        found = stack_some(some, pairs.shape[1], self.spectra, 24.0 * self.size**2)
-        return self.size**2 * float(np.sum(found))
+        return float(np.sum(stack_some(some, pairs.shape[1], self.spectra, 24.0 * self.size**2)))
 
 
-_NEAR = np.array([-2, -1, 0, 1, 2])
+def _near_zero(size: int) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
+    """Matrices A (5, size) and B (size // 2 + 1, 5) for the surface near zero.
+
+    The real part of A S B is what the inverse transform of S holds within two samples of zero, times the number of
+    samples. All of a surface would be a hundred times the work.
+    """
+    near = np.arange(-2, 3)
+    by_row = np.exp(2j * np.pi * np.outer(near, np.fft.fftfreq(size)))
+    frequency = np.fft.rfftfreq(size)
+    twice = np.where((frequency == 0) | (frequency == 0.5), 1.0, 2.0)[:, None]
+    by_column = twice * np.exp(2j * np.pi * np.outer(frequency, near))
+    return by_row.astype(np.complex64), by_column.astype(np.complex64)
 
 
 def _solved(pairs: Pairs, n: int, sample_angst: float) -> tuple[FloatArray, NDArray[np.bool_]]:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from napari_tiltalign.geometry import FloatArray, frozen_array
 from napari_tiltalign.images.compute import map_views
+from napari_tiltalign.methods.inverses import inverses
 
 MOST_COHERENT = 0.65
 """A model that trusts signal more than this is misled by what it does not know (uneven thickness, other heights)."""
@@ -173,10 +174,10 @@ def pair_filters(spectra: Spectra, coherence: Coherence, slab: NDArray[np.float3
         rows = slice(start, start + _CHUNK)
         modelled = shape[rows] * (amplitude[rows, :, None] * amplitude[rows, None, :])
         modelled[:, own, own] = 1.0
-        inverse[rows] = np.linalg.inv(modelled)
+        inverse[rows], log_determinants = inverses(modelled)
         product = (inverse[rows] * modelled).reshape(len(modelled), -1)
         weight = product.T.astype(np.float64) @ square[rows].reshape(-1, 4)
-        return weight, float(np.linalg.slogdet(modelled)[1].sum())
+        return weight, float(log_determinants.sum())
 
     parts = map_views(part, range(0, len(shape), _CHUNK))
     weight: FloatArray = -8.0 * np.pi**2 * np.sum([w for w, _ in parts], axis=0).reshape(n, n, 2, 2)

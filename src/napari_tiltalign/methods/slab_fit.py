@@ -21,7 +21,6 @@ from napari_tiltalign.methods.slab_model import (
     Evidence,
     Precision,
     SlabModel,
-    energies,
     evidence,
     precisions,
     sight,
@@ -147,13 +146,12 @@ def fit_slab(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _State:
-    """A pose, the tiles at it, and the energy where it is known."""
+class _Cut:
+    """A pose and the tiles cut at it."""
 
     pose: SlabPose
     centres: FloatArray
     spectra: TileSpectra
-    energy: float = np.inf
 
     def motion_to(self, pose: SlabPose, centres: FloatArray, size_angst: float) -> tuple[FloatArray, float]:
         """How far the tiles of another pose lie from these, and how much they are bent.
@@ -172,6 +170,17 @@ class _State:
         return np.einsum("nab,npb->npa", inverse, there - here), float(bent)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Weighed:
+    """A pose, the tiles at it, what they say, and the energy."""
+
+    pose: SlabPose
+    centres: FloatArray
+    spectra: TileSpectra
+    told: Evidence
+    energy: float
+
+
 class _Pass:
     """One pass, step by step."""
 
@@ -182,17 +191,19 @@ class _Pass:
         self.level, self.scale, self.trust, self.level_the_slab = level, scale, TRUST, level_the_slab
         self.pose, self.centres, self.model, self.priors = pose, centres, model, priors
         self.damping, self.steps, self.moved_angst = 0.0, 0, np.inf
-        self.before: _State | None = None
+        self.before: _Weighed | None = None
+        self.told: Evidence | None = None
         self._cut()
         self._refit()
 
     def _cut(self) -> None:
         cut = tile_spectra(self.level, self.scale, self.pose.views, self.pose.x_tilt_deg, self.centres)
         self.spectra = cut.on_device()
-        self.cut = _State(self.pose, self.centres, self.spectra)
+        self.cut = _Cut(self.pose, self.centres, self.spectra)
 
     def _look(self) -> None:
         """Get the tiles of the present pose: those last cut, displaced, as long as that is as good as cutting anew."""
+        self.told = None
         moved, bent = self.cut.motion_to(self.pose, self.centres, self.scale.size_angst)
         largest = float(np.percentile(np.abs(moved[self.spectra.shown]), 98))
         if max(largest / _FARTHEST, bent / _MOST_BENT) > self.scale.finest_angst:
@@ -205,7 +216,8 @@ class _Pass:
         seen = sight(self.spectra, self.pose.views, self.pose.x_tilt_deg, self.model.thickness_angst)
         self.model = fit_signal(self.spectra, seen, self.model)
         self.found = precisions(self.spectra, seen, self.model, blocks_of(self.spectra.shown))
-        self.weights = Weights.of(evidence(self.spectra, self.found), self.found)
+        self.told = evidence(self.spectra, self.found)
+        self.weights = Weights.of(self.told, self.found)
         self.before = None
 
     def step(self, number: int, of: int) -> bool:
@@ -214,29 +226,35 @@ class _Pass:
             self._look()
         if number == _REFIT_AGAIN:
             self._refit()
-        if self.before is not None and not self._better_or_back(self.before):
-            return False
-        told = evidence(self.spectra, self.found)
-        energy = self.trust * float(told.energy @ self.weights.weight) + prior_energy(
-            self.pose, self.centres, self.priors
-        )
-        self.before = _State(self.pose, self.centres, self.spectra, energy)
-        self._move(told)
+        here = self._weighed()
+        if self.before is not None:
+            here = self._better_or_back(here, self.before)
+            if self.damping > _HOPELESS_DAMPING:
+                return False
+        self.before = here
+        self._move(here.told)
         self.steps += 1
         if self.level_the_slab and (number <= _REFIT_AGAIN or (number % 2 and number < of - 2)):
             self.pose, self.centres = levelled(self.pose, self.centres)
             self.before = None
         return not (self.moved_angst < _SETTLED * self.scale.finest_angst and number > _REFIT_AGAIN)
 
-    def _better_or_back(self, before: _State) -> bool:
-        """Take the last step back if it made things worse, with more damping; return whether that is any use."""
-        now = self.trust * float(energies(self.spectra, self.found) @ self.weights.weight)
-        if now + prior_energy(self.pose, self.centres, self.priors) <= before.energy:
+    def _weighed(self) -> _Weighed:
+        """Weigh what the tiles of the present pose say."""
+        told = self.told or evidence(self.spectra, self.found)
+        energy = self.trust * float(told.energy @ self.weights.weight)
+        return _Weighed(
+            self.pose, self.centres, self.spectra, told, energy + prior_energy(self.pose, self.centres, self.priors)
+        )
+
+    def _better_or_back(self, now: _Weighed, before: _Weighed) -> _Weighed:
+        """Take the last step back if it made things worse, with more damping; return where things are then."""
+        if now.energy <= before.energy:
             self.damping = self.damping / 4.0 if self.damping > 0.005 else 0.0
-            return True
+            return now
         self.pose, self.centres, self.spectra = before.pose, before.centres, before.spectra
         self.damping = max(6.0 * self.damping, 0.05)
-        return self.damping <= _HOPELESS_DAMPING
+        return before
 
     def _move(self, told: Evidence) -> None:
         system = _System.of(self.pose, self.centres, self.priors, told, self.found, self.weights, self.trust)
@@ -257,7 +275,7 @@ class _Pass:
         """Take back a last step that made things worse, and give what was found."""
         if self.before is not None:
             self._look()
-            self._better_or_back(self.before)
+            self._better_or_back(self._weighed(), self.before)
         if self.level_the_slab:
             self.pose, self.centres = levelled(self.pose, self.centres)
         return SlabFit(

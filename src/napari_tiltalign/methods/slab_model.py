@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from napari_tiltalign.geometry import FloatArray
 from napari_tiltalign.images.arrays import map_parts, module_of, to_host
 from napari_tiltalign.images.compute import map_views
+from napari_tiltalign.methods.inverses import inverses
 from napari_tiltalign.methods.slab_tiles import Block, TileSpectra, plane_matrices
 
 HIGHEST_SIGNAL = 0.65
@@ -152,7 +153,7 @@ def _precision(spectra: TileSpectra, seen: Sight, model: SlabModel, block: Block
 
     def invert(part: slice) -> FloatArray:
         covariance = covariance_of(part)
-        matrices[part] = xp.linalg.inv(covariance)
+        matrices[part], _ = inverses(covariance)
         told = matrices[part] * covariance
         told[:, own, own] -= 1.0
         fisher: FloatArray = to_host(told.reshape(len(told), n * n).T.astype(np.float64) @ squares[part])
@@ -248,20 +249,6 @@ def _block_evidence(spectra: TileSpectra, found: Precision) -> tuple[FloatArray,
     return energy, gradient, curvature
 
 
-def energies(spectra: TileSpectra, found: Sequence[Precision]) -> FloatArray:
-    """``y^H Q y / 2`` of every tile, shape (p,); 0 for tiles that no block uses."""
-    energy = np.zeros(spectra.values.shape[2])
-    for one in found:
-
-        def part_of(part: slice, one: Precision = one) -> FloatArray:
-            y = _values(spectra, one.block, part)
-            q = _times(one.matrices[part], y)
-            return to_host(0.5 * _product(y, q).sum(axis=(0, 1), dtype=np.float64))
-
-        energy[one.block.tiles] = np.sum(_by_chunks(part_of, spectra), axis=0)
-    return energy
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class LeftOut:
     """Views against what the others predict of them, sums over frequencies and tiles, shape (n,) each.
@@ -322,17 +309,15 @@ def log_likelihood(spectra: TileSpectra, seen: Sight, model: SlabModel, blocks: 
     ``sum (y^H y - y^H K^-1 y - log|K|)``; the first term makes different places of one specimen comparable.
     """
     gain, count = 0.0, 0
-    xp = module_of(spectra.values)
     for block in blocks:
         covariance_of = _covariances(spectra, seen, model, block)
 
         def part_of(part: slice, block: Block = block, covariance_of: _Covariances = covariance_of) -> float:
             covariance = covariance_of(part)
             y = _values(spectra, block, part)
-            explained = y.real**2 + y.imag**2 - _product(y, _times(xp.linalg.inv(covariance), y))
-            factor = xp.linalg.cholesky(covariance)  # |K| = product of the squares of its diagonal
-            log_determinant = 2.0 * xp.log(xp.diagonal(factor, axis1=1, axis2=2)).sum(dtype=np.float64)
-            return float(explained.sum(dtype=np.float64) - len(block.tiles) * log_determinant)
+            matrices, log_determinants = inverses(covariance)
+            explained = y.real**2 + y.imag**2 - _product(y, _times(matrices, y))
+            return float(explained.sum(dtype=np.float64) - len(block.tiles) * log_determinants.sum())
 
         gain += sum(_by_chunks(part_of, spectra))
         count += block.tiles.size * block.views.size
