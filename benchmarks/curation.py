@@ -1,15 +1,25 @@
-"""Curation: how long a user waits for the layers after an edit, and for the next aligned view."""
+"""Curation: how long a user waits for the layers after an edit, and for the next aligned view.
+
+``python -m benchmarks.curation`` measures a drawn step five times, where there is a display or under Xvfb.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
+import time
+
+import napari
 import numpy as np
 from napari.components import ViewerModel
 from numpy.typing import NDArray
+from qtpy.QtWidgets import QApplication
 
 from napari_tiltalign.geometry import ViewGeometry
 from napari_tiltalign.methods.resolve import resolve
 from napari_tiltalign.model import Alignment, ArrayImage, Dataset, Tilt, TiltSeries, Tracks
 from napari_tiltalign.ui import actions
+from napari_tiltalign.ui.attach import layers_of
 from napari_tiltalign.ui.commands import AddAlignment
 from napari_tiltalign.ui.layers import ALIGNED, Layers
 from napari_tiltalign.ui.session import Session
@@ -87,3 +97,59 @@ class Curation:
         self.step += N_VIEWS // 2
         self.layers.layer(ALIGNED).data.clear()
         self.viewer.dims.set_current_step(0, self.step % N_VIEWS)
+
+
+class DrawnCuration:
+    """The same series in a window of 1280 x 800 with napari's own panels, drawn on the screen."""
+
+    unit = "ms of the processor"
+
+    def setup(self) -> None:
+        if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            raise NotImplementedError("there is no display; run it under xvfb-run")
+        series, alignment = curated_series()
+        self.viewer = napari.Viewer(show=True)
+        self.viewer.window.resize(1280, 800)
+        self.layers = layers_of(self.viewer)
+        session = self.layers.session
+        session.open(Dataset((series,)))
+        session.do(AddAlignment("bench", alignment))
+        self.layers.wait_for_images(60.0)
+        session.show_aligned(True)
+        stack = self.layers.layer(ALIGNED).data
+        for view in range(N_VIEWS):
+            stack.image(view)
+        self.step = 0
+        for _ in range(10):
+            self._step()
+
+    def teardown(self) -> None:
+        self.layers.session.give_up_changes()
+        self.viewer.close()
+        QApplication.processEvents()
+
+    def _step(self) -> None:
+        self.step += 1
+        self.viewer.dims.set_current_step(0, self.step % N_VIEWS)
+        QApplication.processEvents()
+
+    def track_aligned_step_cpu_ms(self) -> float:
+        """Time of the processor for the next aligned view, which was made before; median of all views."""
+        taken_s = []
+        for _ in range(N_VIEWS):
+            begun = time.process_time()
+            self._step()
+            taken_s.append(time.process_time() - begun)
+        return 1000.0 * float(np.median(taken_s))
+
+
+def main() -> None:
+    """Print the time of a drawn step, five times."""
+    drawn = DrawnCuration()
+    drawn.setup()
+    print("drawn step, CPU ms:", *(f"{drawn.track_aligned_step_cpu_ms():.1f}" for _ in range(5)))
+    drawn.teardown()
+
+
+if __name__ == "__main__":
+    main()
