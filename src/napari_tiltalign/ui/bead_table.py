@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from napari_tiltalign.geometry import FloatArray
-from napari_tiltalign.model import REJECTION_REASONS, Alignment, State, Tracks
+from napari_tiltalign.geometry import FloatArray, ViewGeometry
+from napari_tiltalign.model import REJECTION_REASONS, Alignment, LocalMotion, State, Tracks
 from napari_tiltalign.model.alignment import FOLLOWED_AREA_KEY
 
 GAP = "gap"
@@ -18,6 +18,8 @@ _KEPT = 3
 """Tables of the last alignments are kept, because every layer and widget asks for them; nobody may change them."""
 
 _MARK = 0.1
+_HELD = 0.01
+"""In observations: how firmly a track is held that few of them tell about."""
 
 _BY_ANY_NAME = {int(state): state.name.lower() for state in State}
 
@@ -31,14 +33,41 @@ def predicted_yx_px(alignment: Alignment) -> FloatArray:
     ValueError
         If the alignment has no tracks.
     """
-    points = _tracks(alignment).points_zyx_angst
-    seen = alignment.geometry.project(points)
-    motion = alignment.local_motion
-    if motion is not None:
-        seen = seen + np.stack([motion.displacement_yx_angst(points, image) for image in range(len(alignment))])
+    seen = alignment.geometry.project(_tracks(alignment).points_zyx_angst)
+    if alignment.local_motion is not None:
+        seen = _seen_moving(alignment, alignment.local_motion, seen)
     positions: FloatArray = seen / alignment.pixel_size_angst + np.array(alignment.image_shape_yx) // 2
     positions.flags.writeable = False
     return positions
+
+
+def _seen_moving(alignment: Alignment, motion: LocalMotion, seen_yx_angst: FloatArray) -> FloatArray:
+    """Where images see tracks that move, (n, p, 2), Angstrom about the centre, from where they see them at rest.
+
+    Local motion is told of places in the reference image, but the points of tracks are where these are in the mean of
+    all images. Where each was in the reference image follows from its observations, by linear least squares.
+    """
+    tracks, n = _tracks(alignment), len(alignment)
+    points = tracks.points_zyx_angst
+    moving = seen_yx_angst + np.stack([motion.displacement_yx_angst(points, image) for image in range(n)])
+    rows = np.flatnonzero(tracks.used)
+    tilt, track = tracks.tilt[rows], tracks.track[rows]
+    measured = (tracks.position_yx_px[rows] - np.array(alignment.image_shape_yx) // 2) * alignment.pixel_size_angst
+    sees = _seen_per_angst(alignment.geometry)
+    weighted = sees[tilt] * tracks.weight[rows, None, None]
+    normal, right = np.zeros((len(points), 3, 3)), np.zeros((len(points), 3))
+    np.add.at(normal, track, np.einsum("kia,kib->kab", weighted, sees[tilt]))
+    np.add.at(right, track, np.einsum("kia,ki->ka", weighted, measured - moving[tilt, track]))
+    normal += _HELD * np.eye(3)  # what no observation tells stays as it is
+    apart = np.linalg.solve(normal, right[:, :, None])[:, :, 0]
+    placed: FloatArray = moving + np.einsum("nia,pa->npi", sees, apart)
+    return placed
+
+
+def _seen_per_angst(geometry: ViewGeometry) -> FloatArray:
+    """How far every image sees a point move that moves by 1 Angstrom along z, y or x, shape (n, 2, 3)."""
+    corners = geometry.project(np.vstack([np.zeros(3), np.eye(3)]))
+    return (corners[:, 1:] - corners[:, :1]).transpose(0, 2, 1)
 
 
 @lru_cache(maxsize=_KEPT)
