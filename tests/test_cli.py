@@ -20,6 +20,7 @@ from cyclopts import App
 from fake_method import Nudge, NudgeMethod
 from napari_tiltalign.cli import main
 from napari_tiltalign.cli.align import add_methods
+from napari_tiltalign.cli.app import build_app
 from napari_tiltalign.cli.messages import message_of
 from napari_tiltalign.cli.watching import plain
 from napari_tiltalign.errors import BadInput
@@ -325,6 +326,19 @@ def test_convert(record: Path, star: Path, tmp_path: Path, capsys: Capture, suff
         assert abs(found.geometry.shift_yx_angst[:4] - 10.0).max() < 0.1
 
 
+@pytest.mark.parametrize("of", ["aligned_tilt_series.star", "."])
+def test_convert_one_series_of_a_job(record: Path, out: Path, tmp_path: Path, capsys: Capture, of: str) -> None:
+    capsys.readouterr()
+    assert main(["convert", str(out / of), str(tmp_path / "a.aln"), "--series", "TS_01"]) == 0
+    assert capsys.readouterr().out.startswith(f"{tmp_path / 'a.aln'}: TS_01, ")
+
+
+def test_convert_does_not_take_another_series_than_the_one_meant(record: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert main(["convert", str(record), str(tmp_path / "a.aln"), "--series", "TS_02"]) == 1
+    assert "is of TS_01; give the file of TS_02" in capsys.readouterr().err
+    assert not (tmp_path / "a.aln").exists()
+
+
 def test_convert_takes_the_series_that_the_file_is_called_after(record: Path, star: Path, tmp_path: Path) -> None:
     xf = record.parent / "TS_01.xf"
     assert main(["convert", str(xf), str(tmp_path / "a.aln"), "--like", str(star)]) == 0
@@ -392,6 +406,9 @@ def test_simulate(tmp_path: Path, capsys: Capture) -> None:
         (["simulate"], "DIR is missing"),
         (["convert", "here.aln"], "OUT is missing"),
         (["algn"], 'Did you mean "align"?'),
+        (["align", ".", "--output", "out"], ". stands where the method is expected: align METHOD .; METHOD is one of"),
+        (["watch", ".", "-o", "out"], ". stands where the method is expected: watch METHOD .; METHOD is one of "),
+        (["align", "nowhere", "-o", "out"], 'Unknown command "nowhere"'),
     ],
 )
 def test_wrong_usage_says_what_is_needed(nudge: NudgeMethod, capsys: Capture, command: list[str], said: str) -> None:
@@ -399,6 +416,33 @@ def test_wrong_usage_says_what_is_needed(nudge: NudgeMethod, capsys: Capture, co
     shown = capsys.readouterr().err
     assert said in shown
     assert shown.splitlines()[-1].startswith("See napari-tiltalign ")
+
+
+@pytest.mark.parametrize("flag", ["--output", "-o"])
+@pytest.mark.parametrize(
+    "command", [["align", "nudge", "x"], ["align", "x", "--use-best", "y"], ["watch", "nudge", "x"],
+                ["compare", "x", "--methods", "nudge"], ["preview", "x", "y"]],
+)  # fmt: skip
+def test_output_has_a_short_name_everywhere(nudge: NudgeMethod, command: list[str], flag: str) -> None:
+    _, bound, _ = build_app(command).parse_args([*command, flag, "out"], exit_on_error=False, print_error=False)
+    given = bound.arguments
+    assert (given["batch"].output if "batch" in given else given["output"]) == Path("out")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("tilt_sries.star", "tilt_sries.star does not exist in {folder}; did you mean tilt_series.star"),
+        ("nowhere/else/x.star", "there is no nowhere/else, only {folder}; correct the path"),
+        ("something.mrc", "something.mrc does not exist in {folder}; correct the path"),
+    ],
+)
+def test_a_path_that_is_misspelt(
+    star: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, given: str, said: str
+) -> None:
+    monkeypatch.chdir(star.parent)
+    assert main(["check", given]) == 1
+    assert said.format(folder=star.parent) in capsys.readouterr().err
 
 
 def test_a_folder_of_relion_in_the_place_of_its_table(star: Path, capsys: Capture) -> None:

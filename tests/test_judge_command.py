@@ -66,6 +66,13 @@ def test_what_is_no_alignment_is_wrong_usage(project: Path, tmp_path: Path, caps
     assert "suffix" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["judge"], ["judge", "--json"], ["preview", "--output", "seen"]])
+def test_an_alignment_that_is_not_there_is_told_once(write_project, capsys, command: list[str]):
+    star = write_project("TS_1", "TS_2", "TS_3")
+    assert main([*command, str(star), "nowhere.aln"]) == 1
+    assert capsys.readouterr().err.count("nowhere.aln does not exist") == 1
+
+
 @pytest.mark.parametrize("algorithm", ["wbp", "sirt"])
 def test_a_small_tomogram_is_written(project: Path, sample: SimulatedSeries, tmp_path: Path, algorithm: str):
     import mrcfile

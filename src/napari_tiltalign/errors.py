@@ -7,9 +7,31 @@ for one of them and goes on with the others; anything else that escapes is a bug
 from __future__ import annotations
 
 import errno
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 DISK_TAKES_NOTHING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 """Numbers of `OSError` that concern all series, so that to go on would only make it worse: full or read-only."""
+
+
+_MOST_NAMES = 12
+"""Names that an error lists; a dataset may have thousands."""
+
+
+def listed(names: Iterable[str], wanted: str = "") -> str:
+    """Names as an error tells them: all if they are few, else some, first those most like the one that was wanted."""
+    known = list(names)
+    if len(known) <= _MOST_NAMES:
+        return ", ".join(known)
+    same = [name for name in known if _spelling(name) == _spelling(wanted)]
+    shown = list(dict.fromkeys([*same, *get_close_matches(wanted, known), *known]))[:_MOST_NAMES]
+    return f"{', '.join(shown)} and {len(known) - len(shown)} more"
+
+
+def _spelling(name: str) -> str:
+    """A name without what is most often wrong in it: capitals, and zeros before a number."""
+    return re.sub(r"(?<!\d)0+(?=\d)", "", name).casefold()
 
 
 class TiltAlignError(Exception):

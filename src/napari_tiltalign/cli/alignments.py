@@ -52,13 +52,16 @@ def for_each_aligned(
 
 
 def check_alignments(path: Path, dataset: Dataset) -> None:
-    """Refuse a file of one series where there are several: it would be taken for the alignment of all of them.
+    """Refuse what cannot be the alignments of all series before any of them is looked at.
 
     Raises
     ------
     BadInput
-        If it is one.
+        If it does not exist, or is a file of one series where there are several: it would be taken for the alignment of
+        all of them.
     """
+    if not path.exists():
+        raise BadInput(f"{path} does not exist; give a file that holds an alignment, or a folder of results")
     n_series = len(dataset) + len(dataset.failed)
     if n_series > 1 and path.is_file() and path.suffix.lower() != ".star":
         raise BadInput(

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from napari_tiltalign.cli.alignments import alignment_of, check_alignments
 from napari_tiltalign.cli.exit_codes import ExitCode, exit_code_for
 from napari_tiltalign.cli.inputs import InputOptions
-from napari_tiltalign.cli.running import RunOptions, SlurmOptions, placement_of
+from napari_tiltalign.cli.running import Output, RunOptions, SlurmOptions, placement_of
 from napari_tiltalign.errors import BadInput, TiltAlignError
 from napari_tiltalign.methods.base import MethodOptions, check_usable, flag_names, method
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _SWITCH = Parameter(negative="", show_default=False)
 _SEVERAL = Parameter(consume_multiple=True, negative="", show_default=False)
+_AS_READ = InputOptions()
+_ANYWHERE = RunOptions()
+_BY_DEFAULT = SlurmOptions()
 
 
 def compare(
@@ -32,16 +35,16 @@ def compare(
     /,
     *,
     methods: str,
-    output: Path,
+    output: Output,
     settings: Annotated[tuple[str, ...], Parameter(name="--set", negative="", show_default=False)] = (),
     also: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
     only: Annotated[tuple[str, ...], _SEVERAL] = (),
     sample: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=100_000))] = 0,
     no_beads: Annotated[bool, _SWITCH] = False,
     json: Annotated[bool, _SWITCH] = False,
-    overrides: InputOptions | None = None,
-    run: RunOptions | None = None,
-    slurm: SlurmOptions | None = None,
+    overrides: InputOptions = _AS_READ,
+    run: RunOptions = _ANYWHERE,
+    slurm: SlurmOptions = _BY_DEFAULT,
 ) -> int:
     """Run several methods, judge their alignments on the same views, and pick the best for each series.
 
@@ -79,15 +82,13 @@ def compare(
     from napari_tiltalign.api import write
     from napari_tiltalign.io.files import write_atomic
 
-    placement = placement_of(run or RunOptions(), slurm or SlurmOptions())
+    placement = placement_of(run, slurm)
     chosen = _options(methods, settings)
     others = dict(_pair(text, "--also NAME=PATH") for text in also)
     if twice := sorted({"best", *chosen} & set(others)):
         raise BadInput(f"--also {twice[0]}=...: choose another name, this one is taken")
-    dataset = _sampled((overrides or InputOptions()).read(input_path), only, sample)
-    for name, path in others.items():
-        if not Path(path).exists():
-            raise BadInput(f"--also {name}={path}: {path} does not exist; give an alignment, or a folder of results")
+    dataset = _sampled(overrides.read(input_path), only, sample)
+    for path in others.values():
         check_alignments(Path(path), dataset)
     found: dict[str, dict[str, Alignment]] = {series.name: {} for series in dataset}
     problems: dict[str, list[str]] = {series.name: [] for series in dataset}

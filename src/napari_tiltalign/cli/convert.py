@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from napari_tiltalign.cli.inputs import InputOptions
-from napari_tiltalign.errors import BadInput
+from napari_tiltalign.errors import BadInput, listed
 from napari_tiltalign.model import NOT_GIVEN, Dataset, TiltSeries
 
 _IMOD_SUFFIXES = (".xf", ".tlt", ".xtilt", ".rawtlt")
@@ -41,7 +41,8 @@ def convert(
     like
         The tilt series it is of: STAR file or stack. Needed to read .xf and to write .star.
     series
-        Name of the series, if there are several.
+        Name of the series, if there are several: in --like, or else in ALIGNMENT, if that is a STAR file or a folder of
+        results.
     overwrite
         Replace files that exist.
     overrides
@@ -51,9 +52,12 @@ def convert(
 
     overrides = overrides or InputOptions()
     _check_out(alignment, out, has_series=like is not None, overwrite=overwrite)
+    like = _like(alignment, like, series)
     tilt_series = None if like is None else _choose(overrides.read(like), series, alignment)
     pixel_size_angst = NOT_GIVEN if overrides.pixel_size_angst is None else overrides.pixel_size_angst
     found = read_alignment(alignment, tilt_series, pixel_size_angst=pixel_size_angst)
+    if series and found.series_name != series:
+        raise BadInput(f"{alignment} is of {found.series_name}; give the file of {series}, or leave out --series")
     if tilt_series is None and out.suffix.lower() == ".star":
         raise BadInput(f"to write {out}, give the tilt series too (--like): its other columns are needed")
     losses = write_alignment(out, found, tilt_series)
@@ -61,6 +65,16 @@ def convert(
     for loss in losses:
         print(f"not in it: {loss}")
     return 0
+
+
+def _like(alignment: Path, like: Path | None, name: str) -> Path | None:
+    """Where the tilt series is read from: a STAR file of RELION's job lists its series itself."""
+    from napari_tiltalign.io.output_folder import OutputFolder
+
+    if like is not None or not name:
+        return like
+    table = OutputFolder(alignment).aligned_star if alignment.is_dir() else alignment
+    return table if table.suffix.lower() == ".star" and table.is_file() else None
 
 
 def _check_out(alignment: Path, out: Path, *, has_series: bool, overwrite: bool) -> None:
@@ -96,5 +110,5 @@ def _choose(dataset: Dataset, name: str, alignment: Path) -> TiltSeries:
     if len(chosen) + len(chosen.failed) == 1:
         failed, why = next(iter(chosen.failed.items()))
         raise BadInput(f"{failed}: {why}")
-    known = ", ".join([*(series.name for series in dataset), *dataset.failed])
+    known = listed([*(series.name for series in dataset), *dataset.failed])
     raise BadInput(f"{dataset.source} lists {known}; say which one is meant (--series NAME)")

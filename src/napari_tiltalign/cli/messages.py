@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from cyclopts import CycloptsError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
+from cyclopts import CycloptsError, MissingArgumentError, UnknownCommandError, UnknownOptionError, UnusedCliTokensError
 
 from napari_tiltalign.cli.options import explain
 from napari_tiltalign.errors import DISK_TAKES_NOTHING, Cancelled
@@ -36,9 +36,22 @@ def _usage_problem(error: CycloptsError) -> str:
         return (
             f"{' '.join(error.unused_tokens or ())}: more than this command takes; does a name with blanks lack quotes?"
         )
+    if isinstance(error, UnknownCommandError) and (method := _method_left_out(error)):
+        return method
     if isinstance(error, UnknownOptionError):
         return f"{error}{_methods_with(error.token.keyword or error.token.value, error.command_chain or ())}"
     return explain(error) or str(error)
+
+
+def _method_left_out(error: UnknownCommandError) -> str:
+    """Say that a method must come first, where somebody has given a path instead."""
+    command, given = list(error.command_chain or ()), next(iter(error.unused_tokens or ()), "")
+    if command not in (["align"], ["watch"]) or not Path(given).exists():
+        return ""
+    from napari_tiltalign.methods.base import methods
+
+    known = ", ".join(methods())
+    return f"{given} stands where the method is expected: {command[0]} METHOD {given}; METHOD is one of {known}"
 
 
 def _methods_with(flag: str, command: Sequence[str]) -> str:

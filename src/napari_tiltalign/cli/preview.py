@@ -9,6 +9,7 @@ from cyclopts import Parameter, validators
 
 from napari_tiltalign.cli.alignments import for_each_aligned
 from napari_tiltalign.cli.inputs import InputOptions
+from napari_tiltalign.cli.running import Output
 
 if TYPE_CHECKING:
     from napari_tiltalign.model import Alignment, TiltSeries
@@ -20,7 +21,7 @@ def preview(
     alignment: Annotated[Path, Parameter(name="ALIGNMENT")],
     /,
     *,
-    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    output: Output,
     only: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)] = (),
     size: Annotated[int, Parameter(validator=validators.Number(gte=32, lte=2048))] = 448,
     thickness_nm: Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1e5))] = 0.0,

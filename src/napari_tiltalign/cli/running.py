@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter, validators
 
 if TYPE_CHECKING:
-    from napari_tiltalign.batch import Placement
+    from napari_tiltalign.batch import Placement, Summary
+    from napari_tiltalign.cli.watching import ConsoleWatcher, JsonWatcher
+
+Output = Annotated[Path, Parameter(name=["--output", "-o"])]
+"""Folder for what a command writes."""
 
 _GROUP = Group("Where it runs", sort_key=12)
 _SLURM_GROUP = Group("Slurm", sort_key=13)
+_SHOWN_GROUP = Group("What is shown", sort_key=15)
+_SWITCH = Parameter(negative="", show_default=False)
 _Count = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=100_000))]
 _AtLeastOne = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=100_000))]
 
@@ -115,3 +123,78 @@ def placement_of(run: RunOptions, slurm: SlurmOptions, *, isolate: bool = False)
             extra=slurm.slurm_extra,
         ),
     )
+
+
+@Parameter(name="*", group=_SHOWN_GROUP)
+@dataclass(frozen=True)
+class ShownOptions:
+    """What is shown.
+
+    Attributes
+    ----------
+    quiet
+        Show only what goes wrong.
+    json
+        Print everything that happens as JSON, one object on a line.
+    report
+        Judge the alignments and write report.html, which takes about half a minute for each series; align does that in
+        the end, watch after every series, with pictures in the end only.
+    """
+
+    quiet: Annotated[bool, _SWITCH] = False
+    json: Annotated[bool, _SWITCH] = False
+    report: Annotated[bool, _SWITCH] = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class BatchOptions:
+    """What every run over many series is asked for.
+
+    Attributes
+    ----------
+    output
+        Folder for the results; made if need be.
+    run
+        Where it runs.
+    slurm
+        What to ask Slurm for.
+    shown
+        What is shown.
+    """
+
+    output: Output
+    run: RunOptions = RunOptions()
+    slurm: SlurmOptions = SlurmOptions()
+    shown: ShownOptions = ShownOptions()
+
+    def placement(self, *, isolate: bool = False) -> Placement:
+        """Where the work is to be done; see `placement_of`."""
+        return placement_of(self.run, self.slurm, isolate=isolate)
+
+    def watcher(self) -> ConsoleWatcher | JsonWatcher:
+        """What shows how the run goes; see `watching.new_watcher`."""
+        from napari_tiltalign.cli.watching import new_watcher
+
+        return new_watcher(quiet=self.shown.quiet, as_json=self.shown.json)
+
+    def tell(self, summary: Summary, watcher: ConsoleWatcher | JsonWatcher) -> None:
+        """Say what a run did, and write the report if that is asked for."""
+        from napari_tiltalign.cli.watching import JsonWatcher, summary_lines
+
+        told = not (self.shown.json or self.shown.quiet)
+        if isinstance(watcher, JsonWatcher):
+            watcher.finished(summary)
+        elif told:
+            print(*summary_lines(summary), sep="\n")
+        if self.shown.report and summary.aligned:
+            from napari_tiltalign.cli.report import report
+
+            report(self.output, quiet=not told, told=told)
+
+
+def bars_of(watcher: ConsoleWatcher | JsonWatcher) -> AbstractContextManager[object]:
+    """Show the bars of a watcher, if it has some, as long as the context lasts."""
+    from napari_tiltalign.cli.watching import JsonWatcher
+
+    return nullcontext() if isinstance(watcher, JsonWatcher) else watcher

@@ -5,22 +5,20 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Group, Parameter, validators
 
-from napari_tiltalign.cli.align import METHOD_GROUP, ShownOptions, add_method_commands
 from napari_tiltalign.cli.exit_codes import ExitCode, exit_code_for
-from napari_tiltalign.cli.options import flags_annotation
-from napari_tiltalign.cli.running import RunOptions, SlurmOptions, placement_of
+from napari_tiltalign.cli.method_commands import add_method_commands
+from napari_tiltalign.cli.running import BatchOptions, bars_of
 from napari_tiltalign.errors import BadInput
-from napari_tiltalign.methods.base import Method, MethodOptions, Progress
+from napari_tiltalign.methods.base import MethodOptions, Progress
 
 if TYPE_CHECKING:
-    from napari_tiltalign.batch import Patience, Place, Placement, Watcher
+    from napari_tiltalign.batch import Patience, Place, Watcher
 
 _NAMES = Parameter(consume_multiple=True, negative="", show_default=False)
 _PATIENCE_GROUP = Group("When a series is complete", sort_key=8)
@@ -108,97 +106,62 @@ class ChosenArrivals:
     start: Path | None = None
 
 
+_ALL = ChosenArrivals()
+_UNTIL_STOPPED = PatienceOptions()
+_AS_READ = ArrivingOptions()
+
+
 def add_methods(app: App, arguments: Sequence[str] = ()) -> None:
     """Add a command for every method of the registry, or only for the one that the arguments name."""
-    add_method_commands(app, arguments, _command)
+    add_method_commands(app, arguments, watch)
 
 
-def _command(method: Method) -> Callable[..., int]:
-    """Return the command for one method."""
-
-    def watch(
-        where: Annotated[Path, Parameter(name="DIR")],
-        /,
-        *,
-        output: Path,
-        options: MethodOptions,
-        choice: ChosenArrivals | None = None,
-        patience: PatienceOptions | None = None,
-        arriving: ArrivingOptions | None = None,
-        run: RunOptions | None = None,
-        slurm: SlurmOptions | None = None,
-        shown: ShownOptions | None = None,
-    ) -> int:
-        """Watch.
-
-        Parameters
-        ----------
-        where
-            Folder in which stacks (.mrc, .st) and their angles (.rawtlt, .tlt, .mdoc) arrive, or RELION's global STAR
-            file, or the folder of the job that writes it.
-        output
-            Folder for the results; made if need be.
-        options
-            Options of the method.
-        choice
-            Which series.
-        patience
-            When a series is complete.
-        arriving
-            What the files do not say.
-        run
-            Where it runs.
-        slurm
-            What to ask Slurm for.
-        shown
-            What is shown.
-        """
-        place = (arriving or ArrivingOptions()).place(where)
-        placement = placement_of(run or RunOptions(), slurm or SlurmOptions(), isolate=True)
-        waits = (patience or PatienceOptions()).patience()
-        asked = choice or ChosenArrivals()
-        return _watch(place, output, options, asked, waits, placement, shown or ShownOptions())
-
-    flags: Any = flags_annotation(method.Options)
-    watch.__annotations__["options"] = Annotated[flags, Parameter(group=METHOD_GROUP)]
-    watch.__kwdefaults__ = {**(watch.__kwdefaults__ or {}), "options": method.Options()}
-    return watch
-
-
-def _watch(
-    place: Place,
-    output: Path,
+def watch(
+    where: Annotated[Path, Parameter(name="DIR")],
+    /,
+    *,
+    batch: BatchOptions,
     options: MethodOptions,
-    choice: ChosenArrivals,
-    patience: Patience,
-    placement: Placement,
-    shown: ShownOptions,
+    choice: ChosenArrivals = _ALL,
+    patience: PatienceOptions = _UNTIL_STOPPED,
+    arriving: ArrivingOptions = _AS_READ,
 ) -> int:
-    from napari_tiltalign.batch import watch
-    from napari_tiltalign.cli.watching import ConsoleWatcher, JsonWatcher, new_watcher, summary_lines
+    """Watch.
 
-    watcher = new_watcher(quiet=shown.quiet, as_json=shown.json)
-    with watcher if isinstance(watcher, ConsoleWatcher) else nullcontext():
-        summary = watch(
+    Parameters
+    ----------
+    where
+        Folder in which stacks (.mrc, .st) and their angles (.rawtlt, .tlt, .mdoc) arrive, or RELION's global STAR file,
+        or the folder of the job that writes it.
+    batch
+        Where the results go, where it runs, and what is shown.
+    options
+        Options of the method.
+    choice
+        Which series.
+    patience
+        When a series is complete.
+    arriving
+        What the files do not say.
+    """
+    from napari_tiltalign.batch import watch as watch_place
+
+    place = arriving.place(where)
+    placement, watcher = batch.placement(isolate=True), batch.watcher()
+    with bars_of(watcher):
+        summary = watch_place(
             place,
             options,
-            output,
-            patience=patience,
+            batch.output,
+            patience=patience.patience(),
             only=choice.only,
             start=choice.start,
             placement=placement,
             command=sys.argv,
             watcher=watcher,
-            refresh=_reporter(output, watcher) if shown.report else None,
+            refresh=_reporter(batch.output, watcher) if batch.shown.report else None,
         )
-    if isinstance(watcher, JsonWatcher):
-        watcher.finished(summary)
-    elif not shown.quiet:
-        print(*summary_lines(summary), sep="\n")
-    if shown.report and summary.aligned:
-        from napari_tiltalign.cli.report import report
-
-        report(output, quiet=shown.json or shown.quiet, told=not (shown.json or shown.quiet))
+    batch.tell(summary, watcher)
     return exit_code_for(len(summary.aligned), len(summary.failed)) if summary.outcomes else ExitCode.GOOD
 
 

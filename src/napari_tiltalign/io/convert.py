@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from napari_tiltalign.errors import BadInput, BadTiltSeries
+from napari_tiltalign.errors import BadInput, BadTiltSeries, listed
 from napari_tiltalign.io.aretomo import read_aretomo, write_aretomo
 from napari_tiltalign.io.bare_series import bare_series_of_aln, bare_series_of_warp
 from napari_tiltalign.io.etomo import find_etomo, imod_log, read_etomo, with_imod_tracks
@@ -140,8 +140,8 @@ def _read_star_alignment(path: Path, series: TiltSeries | None) -> Alignment:
         return _with_tracks_of_job(alignment_of_star(path, series), series, path)
     dataset = read_relion(path)
     if len(dataset) != 1 or dataset.failed:
-        names = ", ".join([*(s.name for s in dataset), *dataset.failed])
-        raise BadInput(f"{path} lists the series {names}; say which one you mean, or give its own STAR file")
+        names = listed([*(s.name for s in dataset), *dataset.failed])
+        raise BadInput(f"{path} lists {names}; say which one is meant (--series NAME), or give its own STAR file")
     return alignment_of_star_series(dataset.series[0])
 
 

@@ -72,7 +72,8 @@ def survey_images(series_name: str, tilts: Sequence[Tilt], pixel_size_angst: flo
     if math.isnan(pixel_size_angst):
         pixel_size_angst = header_size_angst
         if math.isnan(pixel_size_angst):
-            raise BadTiltSeries(series_name, "no pixel size in the tables or the images; give --pixel-size-angst")
+            problem = "no pixel size in the tables or the images (1 Angstrom in a header counts as none)"
+            raise BadTiltSeries(series_name, f"{problem}; give --pixel-size-angst")
     elif _differ(pixel_size_angst, header_size_angst):
         detail = f"{pixel_size_angst:g} Angstrom in the tables is used, the images say {header_size_angst:g}"
         flags.append(Flag("pixel_size_disagrees", detail))

@@ -8,6 +8,7 @@ from pathlib import Path
 from napari_tiltalign.errors import BadInput
 from napari_tiltalign.io.etomo import find_etomo, read_etomo_series
 from napari_tiltalign.io.images import MRC_SUFFIXES, TIFF_SUFFIXES, format_suffix
+from napari_tiltalign.io.missing import check_is_there
 from napari_tiltalign.io.relion import read_relion
 from napari_tiltalign.io.stack import read_stack
 from napari_tiltalign.io.stack_folder import read_stack_folder
@@ -61,6 +62,7 @@ def read(
     >>> series.tilts[0].image.read().shape
     (192, 192)
     """
+    check_is_there(path)
     suffix = format_suffix(os.fspath(path))
     if suffix == ".star":
         if tilt_angles is not None:
@@ -72,8 +74,6 @@ def read(
         if tilt_angles is not None:
             raise BadInput(f"{path} has its angles beside its stack; --tilt-angles is for stacks")
         return read_etomo_series(folder, pixel_size_angst=pixel_size_angst, tilt_axis_deg=tilt_axis_deg)
-    if not Path(path).exists():
-        raise BadInput(f"{path} does not exist")
     if Path(path).is_dir():
         if tilt_angles is not None:
             raise BadInput(f"{path} is a folder, whose stacks have their angles beside them; --tilt-angles is for one")

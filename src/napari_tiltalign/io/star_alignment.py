@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_tiltalign.errors import BadTiltSeries
+from napari_tiltalign.errors import BadTiltSeries, listed
 from napari_tiltalign.geometry import ViewGeometry
 from napari_tiltalign.io.relion_alignment import ALIGNMENT_COLUMNS, read_alignment_columns
 from napari_tiltalign.io.relion_tables import NAME, SERIES_FILE, require_columns, tilts_from_table
@@ -72,7 +72,7 @@ def _global_row(table: Table, path: Path, series: TiltSeries) -> dict[str, str]:
     for row in table.rows():
         if row[NAME] == series.name:
             return row
-    raise BadTiltSeries(series.name, f"{path} does not list it; there are {', '.join(table.columns[NAME])}")
+    raise BadTiltSeries(series.name, f"{path} does not list it; there are {listed(table.columns[NAME], series.name)}")
 
 
 def _series_file(path: Path, name: str, series: TiltSeries) -> Path:

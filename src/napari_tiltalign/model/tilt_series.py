@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_tiltalign.errors import BadInput, BadTiltSeries
+from napari_tiltalign.errors import BadInput, BadTiltSeries, listed
 from napari_tiltalign.model.flags import Flag
 from napari_tiltalign.model.table import Table
 
@@ -275,7 +275,7 @@ class Dataset:
         for series in self.series:
             if series.name == name:
                 return series
-        raise KeyError(f"no tilt series {name!r}; there are {', '.join(s.name for s in self.series)}")
+        raise KeyError(f"no tilt series {name!r}; there are {listed((s.name for s in self.series), name)}")
 
     def only(self, names: Iterable[str]) -> Dataset:
         """Return the dataset with some of its series, in input order.
@@ -288,7 +288,7 @@ class Dataset:
         wanted = set(names)
         known = {s.name for s in self.series} | set(self.failed)
         if missing := sorted(wanted - known):
-            raise BadInput(f"no tilt series named {', '.join(missing)}; there are {', '.join(sorted(known))}")
+            raise BadInput(f"no tilt series named {listed(missing)}; there are {listed(sorted(known), missing[0])}")
         return dataclasses.replace(
             self,
             series=tuple(s for s in self.series if s.name in wanted),
