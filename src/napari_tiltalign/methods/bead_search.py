@@ -31,7 +31,8 @@ LEAST_READABLE = 0.8
 """A series of which fewer images can be read is refused."""
 
 _ESTIMATE_VIEWS = 5
-_ESTIMATE_SMALLEST_PX = 4.0
+_ESTIMATE_SMALLEST_PX, _ESTIMATE_SMALLEST_ANGST = 4.0, 30.0
+"""Gold that is sold as a fiducial measures 5 nm at least; to look for less in large images would take minutes."""
 _ESTIMATE_WORKING_PX = 10.0
 _ESTIMATE_STEP = 1.12
 _ESTIMATE_STRONGEST = 5
@@ -149,7 +150,7 @@ def estimate_diameter_px(series: TiltSeries, *, bright: bool) -> float:
 
     The projection of a sphere, of unit norm, is matched with the images at many diameters; by the inequality of Cauchy
     and Schwarz it responds most strongly where it has the diameter of the beads. Only candidates that look like gold
-    count. Diameters from 4 raw pixels to a sixteenth of the image are tried.
+    count. Diameters from 3 nm, and from 4 raw pixels, to a sixteenth of the image are tried.
 
     Returns
     -------
@@ -161,7 +162,8 @@ def estimate_diameter_px(series: TiltSeries, *, bright: bool) -> float:
     MethodFailed
         If nothing looks like gold at any diameter, or the images are too small for any.
     """
-    smallest, largest = _ESTIMATE_SMALLEST_PX, min(series.image_shape_yx) / 16.0
+    smallest = max(_ESTIMATE_SMALLEST_PX, _ESTIMATE_SMALLEST_ANGST / series.pixel_size_angst)
+    largest = min(series.image_shape_yx) / 16.0
     if largest < smallest:
         raise MethodFailed(f"{series.name}: the diameter of the beads cannot be estimated: images of "
                            f"{min(series.image_shape_yx)} px are too small for that")  # fmt: skip
