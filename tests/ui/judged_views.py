@@ -19,4 +19,14 @@ def judged(series: TiltSeries, **special: dict[str, Any]) -> Scores:
             tilt.tilt_id, tilt.nominal_tilt_deg, True, 50.0 - number, (0.0, 0.0), float("nan"), -1.0, (), False
         )
         views.append(dataclasses.replace(plain, **special.get(tilt.tilt_id, {})))
-    return Scores("TS_1", "test", 60.0, "good", (), {}, tuple(views), Slab(0.0, 800.0, 0.0, 0.0, 9.0), by_beads=False)
+    return Scores(
+        "TS_1",
+        "test",
+        60.0,
+        "good",
+        (),
+        {},
+        tuple(views),
+        Slab(0.0, 800.0, 0.0, 0.0, 9.0, 20.0, 40.0, 1.0, 0.4),
+        by_beads=False,
+    )

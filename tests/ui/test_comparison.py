@@ -47,7 +47,9 @@ def tomogram(geometry: ViewGeometry) -> Preview:
     grid = Grid((8, 48, 40), VOXEL_ANGST)
     volume = np.zeros(grid.shape_zyx, np.float32)
     volume[4, 24, 20] = -100.0
-    return Preview(volume, grid, geometry, Slab(0.0, 80.0, 0.0, 0.0, 10.0), levelled=True, algorithm="wbp")
+    return Preview(
+        volume, grid, geometry, Slab(0.0, 80.0, 0.0, 0.0, 10.0, 2.0, 4.0, 1.0, 0.4), levelled=True, algorithm="wbp"
+    )
 
 
 @pytest.fixture
@@ -188,7 +190,7 @@ def test_sections_and_slab_are_layers_beside_the_images(layers, series, truth):
 def test_what_is_followed_is_seen_from_the_side(layers, truth):
     """Whether or not the tomogram is levelled, a bead is where the section shows its density."""
     deep = Grid((40, 48, 40), VOXEL_ANGST)
-    slab = Slab(40.0, 300.0, 4.0, -3.0, 10.0)
+    slab = Slab(40.0, 300.0, 4.0, -3.0, 10.0, 2.0, 4.0, 1.0, 0.4)
     for levelled in (False, True):
         geometry = truth.geometry.compose(slab.levelling()) if levelled else truth.geometry
         made = Preview(np.zeros(deep.shape_zyx, np.float32), deep, geometry, slab, levelled, "wbp")

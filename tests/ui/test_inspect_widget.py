@@ -55,7 +55,9 @@ def tomogram(geometry) -> Preview:
     """A tomogram of noise."""
     grid = Grid((8, 48, 40), 20.0)
     volume = np.random.default_rng(0).normal(size=grid.shape_zyx).astype(np.float32)
-    return Preview(volume, grid, geometry, Slab(0.0, 80.0, 0.0, 0.0, 10.0), levelled=True, algorithm="wbp")
+    return Preview(
+        volume, grid, geometry, Slab(0.0, 80.0, 0.0, 0.0, 10.0, 2.0, 4.0, 1.0, 0.4), levelled=True, algorithm="wbp"
+    )
 
 
 def cells(widget: InspectWidget) -> list[list[str]]:

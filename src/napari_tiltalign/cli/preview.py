@@ -96,5 +96,5 @@ def write_preview(
     write_volume(path, tomogram.volume, tomogram.grid.voxel_angst)
     how = "level" if tomogram.levelled else "as aligned"
     slab = tomogram.slab
-    seen = f"specimen {slab.thickness_angst / 10:.0f} nm thick" if slab.is_certain else "no slab is seen"
+    seen = f"no slab is seen ({slab.doubt})" if slab.doubt else f"specimen {slab.thickness_in_words} thick"
     return f"{path}: {tomogram.algorithm}, {how}, {seen}, {tomogram.grid.voxel_angst:.1f} Angstrom a voxel"

@@ -48,7 +48,7 @@ def graded(
     ]
     worst = max((_ORDER.index(grade) for grade, _ in findings), default=0)
     reasons = [text for _, text in sorted(findings, key=lambda finding: -_ORDER.index(finding[0]))]
-    return _ORDER[worst], (*reasons, *_about_the_slab(slab), *_cannot_tell(beads))
+    return _ORDER[worst], (*reasons, *_about_the_slab(slab, parts["reconstructed_nm"]), *_cannot_tell(beads))
 
 
 def _limited(value: float, good: float, fair: float) -> Grade:
@@ -107,14 +107,21 @@ def _by_geometry(geometry: Consistency) -> list[tuple[Grade, str]]:
     return found
 
 
-def _about_the_slab(slab: Slab) -> list[str]:
-    if not slab.is_certain:
-        return ["the slab of the specimen could not be found, so its level and thickness are not known"]
-    tilts = slab.tilt_about_y_deg, slab.tilt_about_x_deg
-    text = f"the slab is {slab.thickness_angst / 10:.0f} nm thick"
-    if max(map(abs, tilts)) > NOT_LEVEL_DEG:
-        return [f"{text} and not level: {tilts[0]:+.1f}° about the tilt axis, {tilts[1]:+.1f}° across it"]
-    return [f"{text} and level within {NOT_LEVEL_DEG:g}°"]
+def _about_the_slab(slab: Slab, reconstructed_nm: float) -> list[str]:
+    if doubt := slab.doubt:
+        return [f"level and thickness of the specimen are not known, its slab does not stand out: {doubt}"]
+    tilts, sd = (slab.tilt_about_y_deg, slab.tilt_about_x_deg), slab.tilt_sd_deg
+    found = [f"the slab is {slab.thickness_in_words} thick"]
+    if max(map(abs, tilts)) > NOT_LEVEL_DEG + sd:
+        found[0] += f" and not level: {tilts[0]:+.1f}° about the tilt axis, {tilts[1]:+.1f}° across it (± {sd:.1f}°)"
+    else:
+        found[0] += f" and level as far as can be told (± {max(sd, 0.1):.1f}°)"
+    if slab.thickness_angst / 10.0 > reconstructed_nm:
+        found.append(
+            f"only {reconstructed_nm:.0f} nm of its height were reconstructed; judge with a height of "
+            f"{1.2 * slab.thickness_angst / 10.0:.0f} nm (--height-nm), and all alignments that are compared with it"
+        )
+    return found
 
 
 def _cannot_tell(beads: BeadWitness | None) -> list[str]:

@@ -145,6 +145,7 @@ class Judge:
         slab = locate_slab(self._small, series, alignment.geometry, used)
         level = alignment.geometry.compose(slab.levelling()) if slab.is_certain else alignment.geometry
         field = field_yx_angst(series, level)
+        height = self._height_angst or HEIGHT * float(field.min())
         agreed = agreement(
             self._views,
             level,
@@ -152,13 +153,13 @@ class Judge:
             pixel_size_angst=series.pixel_size_angst,
             image_shape_yx=series.image_shape_yx,
             field_yx_angst=field,
-            height_angst=self._height_angst or HEIGHT * float(field.min()),
+            height_angst=height,
             progress=progress,
         )
         beads = self._witness(alignment, used)
         geometry = consistency(series, alignment)
         views = view_scores(series, alignment, self._views, agreed, beads, geometry)
-        parts = _parts(agreed, beads, geometry, slab, alignment, used)
+        parts = _parts(agreed, beads, geometry, slab, alignment, used) | {"reconstructed_nm": height / 10.0}
         field_px = float(min(series.image_shape_yx))
         grade, reasons = graded(parts, geometry, slab, views, beads, field_px)
         return Scores(
@@ -257,9 +258,12 @@ def _parts(
         "axis_scatter_deg": geometry.axis_scatter_deg,
         "tilt_scatter_deg": geometry.tilt_scatter_deg,
         "thickness_nm": slab.thickness_angst / 10.0 if slab.is_certain else math.nan,
+        "thickness_sd_nm": slab.thickness_sd_angst / 10.0 if slab.is_certain else math.nan,
         "height_nm": slab.height_angst / 10.0 if slab.is_certain else math.nan,
+        "height_sd_nm": slab.height_sd_angst / 10.0 if slab.is_certain else math.nan,
         "tilt_about_axis_deg": slab.tilt_about_y_deg if slab.is_certain else math.nan,
         "tilt_across_axis_deg": slab.tilt_about_x_deg if slab.is_certain else math.nan,
+        "tilt_sd_deg": slab.tilt_sd_deg if slab.is_certain else math.nan,
         "slab_contrast": slab.contrast,
         "views_used": float(used.sum()),
     }

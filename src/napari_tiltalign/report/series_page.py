@@ -231,7 +231,7 @@ def _pictures(series: TiltSeries, alignment: Alignment) -> tuple[Picture, ...]:
     caption = "tomogram, across the tilt axis and along the beam"
     if slab.is_certain:
         section = {"svg": section_with_slab(slices["xz"], tomogram.slab_edges_voxels())}
-        caption += f"; slab of {slab.thickness_angst / 10:.0f} nm, {slab.tilt_about_y_deg:+.1f}°"
+        caption += f"; slab of {slab.thickness_in_words}, {slab.tilt_about_y_deg:+.1f}°"
     return (
         Picture(f"view at {tilt}, as read", uri=grey_jpeg(small)),
         Picture(f"view at {tilt}, aligned", uri=grey_jpeg(aligned_view(small, matrix))),

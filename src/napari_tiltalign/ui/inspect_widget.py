@@ -203,10 +203,10 @@ def _slabs(tomograms: Mapping[str, Preview]) -> str:
 
 def _slab(tomogram: Preview) -> str:
     slab = tomogram.slab
-    if not slab.is_certain:
-        return "no slab stands out"
+    if doubt := slab.doubt:
+        return f"no slab stands out: {doubt}"
     about_y, about_x = (round(angle, 1) + 0.0 for angle in (slab.tilt_about_y_deg, slab.tilt_about_x_deg))  # no -0.0
     return (
-        f"slab {slab.thickness_angst / 10:.0f} nm thick, turned by {about_y:+.1f}° about the tilt axis, "
+        f"slab {slab.thickness_in_words} thick, turned by {about_y:+.1f}° about the tilt axis, "
         f"by {about_x:+.1f}° across{' (levelled here)' if tomogram.levelled else ''}"
     )
