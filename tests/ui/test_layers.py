@@ -14,11 +14,11 @@ from napari.layers import Image, Layer, Points, Tracks, Vectors
 from qtpy.QtWidgets import QApplication
 
 from napari_tiltalign.images.transform import aligned_view
-from napari_tiltalign.model import Dataset
+from napari_tiltalign.model import Alignment, Dataset, LocalMotion, Provenance
 from napari_tiltalign.ui import aligned_stack, closing, lazy_stack, overlays
 from napari_tiltalign.ui.attach import layers_of
 from napari_tiltalign.ui.bead_table import gaps, used_beads
-from napari_tiltalign.ui.commands import AddAlignment, EditTracks, ExcludeViews
+from napari_tiltalign.ui.commands import AddAlignment, EditTracks, ExcludeViews, UseAlignment
 from napari_tiltalign.ui.layers import ALIGNED, Layers
 from napari_tiltalign.ui.readers import dataset_layers
 
@@ -321,6 +321,48 @@ def test_a_layer_that_the_user_deleted_comes_back_with_the_next_change(viewer, a
     viewer.layers.remove(aligned.beads)
     aligned.session.do(AddAlignment("again", truth))
     assert aligned.beads is not None
+
+
+@pytest.fixture
+def moving(truth) -> Alignment:
+    """An alignment with local motion, which is the same everywhere."""
+    n, common = len(truth), np.zeros((len(truth), 2, 4))
+    common[1:, 0, 0] = 0.5 * truth.pixel_size_angst
+    support = truth.tracks.points_zyx_angst
+    nothing = np.zeros((n, len(support), 2))
+    return truth.replace(
+        local_motion=LocalMotion(truth.tilt_ids[0], support, nothing, common, 500.0, 5.0, 10.0, 0.1, 0.5)
+    )
+
+
+def test_layers_lie_in_the_same_order_whenever_they_come(viewer, aligned, moving):
+    aligned.session.do(AddAlignment("moving", moving))
+    own = [name for name in names(viewer) if name in overlays.ALL]
+    assert own == [role for role in overlays.ALL if role in own]
+    assert "local motion" in own
+
+
+def test_vectors_are_as_long_as_is_right_until_the_user_says_otherwise(aligned, moving):
+    aligned.session.do(AddAlignment("moving", moving))
+    layer = aligned.layer("local motion")
+    layer.visible = True
+    first = layer.length
+    less = dataclasses.replace(moving.local_motion, common_yx=0.1 * moving.local_motion.common_yx)
+    aligned.session.do(AddAlignment("less", moving.replace(local_motion=less)))
+    assert layer.length == 10 * first
+    layer.length = 7.0
+    aligned.session.do(UseAlignment("moving"))
+    assert aligned.layer("local motion").length == 7.0
+
+
+def test_what_is_selected_is_called_by_its_name(aligned, truth):
+    told = truth.replace(provenance=Provenance(method="patch-tracking", options={"patch_size_nm": 100.0}))
+    aligned.session.select_bead(3)
+    assert aligned.text.shown.endswith("raw   bead 3")
+    aligned.session.do(AddAlignment("patches", told))
+    assert aligned.text.shown.endswith("raw")
+    aligned.session.select_bead(3)
+    assert aligned.text.shown.endswith("raw   patch 3")
 
 
 def test_nothing_keeps_a_closed_viewer_alive(dataset, truth):

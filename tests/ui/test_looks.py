@@ -81,6 +81,36 @@ def test_fields_of_a_form_begin_in_one_line(make_napari_viewer, name, qtbot):
     qtbot.waitUntil(lambda: widget.form.native.width() <= seen.width(), timeout=10_000)
 
 
+@pytest.mark.parametrize("name", ["Align by projection matching", "Align by gold beads"])
+def test_the_form_has_room_before_the_empty_log(make_napari_viewer, dataset, name, qtbot):
+    viewer = make_napari_viewer(show=True)
+    viewer.window.resize(1100, 700)
+    _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name)
+    scroll = next(parent for parent in parents(widget.form.native) if isinstance(parent, QScrollArea))
+    log = widget.log.native
+
+    def has_room() -> bool:
+        return scroll.height() >= scroll.sizeHint().height() or log.height() <= log.minimumHeight()
+
+    qtbot.waitUntil(has_room, timeout=10_000)
+    taken = widget.start_box.native.mapTo(widget.native, widget.start_box.native.rect().topLeft()).y()
+    below = widget.run_button.native.mapTo(widget.native, widget.run_button.native.rect().topLeft()).y()
+    assert below - taken < 3 * widget.start_box.native.height(), "what is left over goes to the log alone"
+
+
+def test_no_column_of_beads_is_cut_off(make_napari_viewer, dataset, truth, qtbot):
+    viewer = make_napari_viewer(show=True)
+    viewer.window.resize(1100, 700)
+    session = layers_of(viewer).session
+    session.open(dataset)
+    session.do(AddAlignment("exact", truth))
+    _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Curate beads")
+    header = widget.list.header()
+    words = header.fontMetrics().horizontalAdvance("suspect, locked")
+    qtbot.waitUntil(lambda: header.sectionSize(header.count() - 1) >= words, timeout=10_000)
+    assert sum(header.sectionSize(column) for column in range(header.count())) <= widget.list.viewport().width()
+
+
 def parents(widget):
     while (widget := widget.parentWidget()) is not None:
         yield widget

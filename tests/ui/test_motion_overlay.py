@@ -90,3 +90,15 @@ def test_the_layer_is_there_while_the_motion_is_or_is_looked_for(series, moving,
     assert "tilt axis" in roles_of(Candidate(truth.replace(tracks=None)))
     data, _, _ = motion_overlay(series, truth, Frame.raw(series))
     assert len(data) == 0
+
+
+@pytest.mark.parametrize(("motion_px", "length"), [(0.01, 100.0), (0.11, 50.0), (0.8, 5.0), (50.0, 1.0)])
+def test_vectors_are_so_long_that_they_are_seen_and_do_not_reach_each_other(series, moving, motion_px, length):
+    common = np.zeros_like(moving.local_motion.common_yx)
+    common[:, 0, 0] = motion_px * moving.pixel_size_angst
+    moved = moving.replace(local_motion=dataclasses.replace(moving.local_motion, common_yx=common))
+    data, attributes, _ = motion_overlay(series, moved, Frame.raw(series))
+    assert attributes["length"] == length
+    places = data[data[:, 0, 0] == 6, 0, 1:]
+    apart = np.linalg.norm(places[:, None] - places[None], axis=2)
+    assert motion_px * length <= max(1.0, np.min(apart[apart > 0]) / 0.9) or length == 1.0

@@ -114,3 +114,9 @@ def test_steps_are_round_and_show_the_default(default, step):
 
 def test_a_field_may_have_a_label_of_its_own(qapp):
     assert OptionsForm(Fiducial())["diameter"].label == "The diameter is"
+
+
+@pytest.mark.parametrize("method", methods().values(), ids=list(methods()))
+def test_no_two_fields_have_the_same_name(qapp, method):
+    words = [widget.label.rpartition(" (")[0] or widget.label for widget in OptionsForm(method.Options())]
+    assert sorted(words) == sorted(set(words))

@@ -314,6 +314,24 @@ def test_a_bead_that_was_deleted_is_not_selected_any_more(session):
     assert names.count("bead_changed") == 2
 
 
+def test_another_alignment_has_other_beads(session, truth):
+    session.select_bead(2)
+    session.examined.append((2, "view_00"))
+    session.do(AddAlignment("other", truth))
+    assert session.bead is None, "bead 2 of the other alignment is another one"
+    assert session.examined == []
+    session.select_bead(3)
+    session.do(UseAlignment("exact"))
+    assert session.bead is None
+    session.select_bead(4)
+    session.undo()
+    assert session.bead is None
+    session.select_bead(5)
+    session.do(EditTracks("remove", {"track_id": 1, "tilt_id": "view_00"}))
+    session.undo()
+    assert session.bead == 5, "an edit of the same alignment leaves it selected"
+
+
 def test_only_views_of_the_series_can_be_looked_at(session):
     session.select_view("view_07")
     assert session.view == "view_07"

@@ -15,7 +15,7 @@ from time import monotonic
 
 from magicgui.widgets import CheckBox, ComboBox, Container, Label, ProgressBar, PushButton, TextEdit, Widget
 from napari.components import ViewerModel
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QSizePolicy
 
 from napari_tiltalign.api import align
 from napari_tiltalign.batch import Existing, SeriesOutcome
@@ -44,6 +44,8 @@ from napari_tiltalign.ui.wrapped import Scrolling, let_wrap
 
 NOTHING, IN_USE = START_CHOICES = ("the angles in the input", "the alignment in use")
 """What a method can start from."""
+
+_LEAST_LOG_PX = 80
 
 _PROGRAM = "executable"
 """Option with the path of another program, which may be given where the program is not found by itself."""
@@ -115,7 +117,8 @@ class AlignWidget(Container[Widget]):
         self.series_progress = SeriesProgress()
         self.log = TextEdit(value="", tooltip="What was done, the last at the end")
         self.log.native.setReadOnly(True)
-        self.log.native.setMinimumHeight(120)
+        self.log.native.setMinimumHeight(_LEAST_LOG_PX)
+        self.log.native.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Ignored)
         buttons = Container(
             widgets=[self.run_button, self.run_all_button, self.cancel_button], layout="horizontal", labels=False
         )
@@ -142,6 +145,7 @@ class AlignWidget(Container[Widget]):
         layout.insertWidget(self.index(self.message) + 1, self.series_progress)
         layout.removeWidget(self.form.native)
         layout.insertWidget(self.index(self.form), Scrolling(self.form.native))
+        layout.setStretchFactor(self.log.native, 1)  # it has what the form leaves
         self.run_button.changed.connect(self._run_one)
         self.run_all_button.changed.connect(self._run_all)
         self.cancel_button.changed.connect(self.cancel)

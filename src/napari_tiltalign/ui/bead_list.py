@@ -23,6 +23,7 @@ _TOOLTIPS = (
     "suspect: fits much worse than the other beads; locked: protected from edits",
 )
 _RESIDUAL = 2
+_HEADER_MARGIN_PX, _SORT_SIGN_PX = 12, 16
 _SWATCH_PX = 9
 """Of the colour that the bead has in the images; numbers in that colour cannot be read on a light ground."""
 
@@ -78,6 +79,14 @@ class BeadList(QTreeWidget):
         header.setStretchLastSection(True)
         for column, tooltip in enumerate(_TOOLTIPS):
             titles.setToolTip(column, tooltip)
+        header.sortIndicatorChanged.connect(self._fit_columns)
+
+    def _fit_columns(self) -> None:
+        """Leave room for the last column; Qt itself keeps room for the sign of sorting in every one."""
+        for column, title in enumerate(_HEADERS[:-1]):
+            sign = _SORT_SIGN_PX if column == self.sortColumn() else 0
+            header = self.fontMetrics().horizontalAdvance(title) + _HEADER_MARGIN_PX + sign
+            self.setColumnWidth(column, max(header, self.sizeHintForColumn(column)))
 
     def _refresh_solved(self) -> None:
         """Wait for the solution after an edit: a moment later it would all be written again."""
@@ -105,8 +114,7 @@ class BeadList(QTreeWidget):
                     _write(item, column, value)
                 item.setData(_RESIDUAL, Qt.ItemDataRole.DecorationRole, QColor.fromRgbF(*colour.tolist()))
         self.setSortingEnabled(True)
-        for column in range(len(_HEADERS) - 1):
-            self.resizeColumnToContents(column)
+        self._fit_columns()
         self._filling = False
         self._show_selected()
 

@@ -166,6 +166,15 @@ def follows_areas(alignment: Alignment) -> bool:
     return followed_area_nm(alignment) > 0
 
 
+def followed_noun(alignment: Alignment, n: int = 1) -> str:
+    """What the tracks are of, in words: bead, patch or tile; the plural if there are `n` of them."""
+    if not follows_areas(alignment):
+        return "bead" if n == 1 else "beads"
+    if "patch_size_nm" in alignment.provenance.options:
+        return "patch" if n == 1 else "patches"
+    return "tile" if n == 1 else "tiles"
+
+
 def _tracks(alignment: Alignment) -> Tracks:
     if alignment.tracks is None:
         raise ValueError(f"the alignment of {alignment.series_name} has no tracks")

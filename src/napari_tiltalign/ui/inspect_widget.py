@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_tiltalign.quality.preview import Preview
 from napari_tiltalign.ui.attach import session_of
+from napari_tiltalign.ui.bead_table import followed_noun
 from napari_tiltalign.ui.candidate_box import CandidateBox
 from napari_tiltalign.ui.closing import guard_when_shown
 from napari_tiltalign.ui.expected_error_row import ExpectedErrorRow
@@ -127,9 +128,10 @@ class InspectWidget(QWidget):
         self._grid = residual_grid(series, alignment) if series and alignment else None
         self.map.setVisible(self._grid is not None)
         self.hint.setText(_NO_TRACKS if self._grid is None else _hint(self._grid))
-        if self._grid is not None and series is not None:
+        if self._grid is not None and series is not None and alignment is not None:
             tilts = [f"{round(series.tilts[index].nominal_tilt_deg) + 0:d}" for index in self._grid.tilt]
-            self.map.show_residuals(self._grid.residual_px, [str(i) for i in self._grid.track_ids], tilts)
+            rows = [str(i) for i in self._grid.track_ids]
+            self.map.show_residuals(self._grid.residual_px, rows, tilts, rows_are=followed_noun(alignment))
         self._show_tomograms()
         self._show_here()
 

@@ -13,16 +13,19 @@ from napari_tiltalign.ui.layer_data import LayerData, placement
 MOTION = "local motion"
 """Name of the layer."""
 
-MOTION_LENGTH = 10.0
-"""How many times longer than they are the vectors are drawn at first."""
+LENGTHS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
+"""How many times longer than they are the vectors may be drawn at first: so that they do not reach each other."""
 
-_COLOURS = Colormap([[0.45, 0.75, 1.0], [0.75, 0.95, 0.55], [1.0, 0.75, 0.1]], name="motion", controls=[0.0, 0.5, 1.0])
+_COLOURS = Colormap([[0.72, 0.62, 1.0], [0.85, 0.35, 1.0], [1.0, 0.1, 0.75]], name="motion", controls=[0.0, 0.5, 1.0])
+"""Violet to magenta, which no residual has and which is seen on grey."""
 _ACROSS = 14
 """Vectors along the longer side of an image."""
+_WIDTH = 0.005
+"""Of the vectors, part of the longer side."""
 
 
 def motion_overlay(series: TiltSeries, alignment: Alignment, frame: Frame) -> LayerData:
-    """Vectors layer from where a rigid specimen would be seen to where it is seen, `MOTION_LENGTH` times longer.
+    """Vectors layer from where a rigid specimen would be seen to where it is seen, one of `LENGTHS` times longer.
 
     The points lie on a grid through the middle of the beads. Its feature ``motion_px`` is the length.
     """
@@ -33,14 +36,19 @@ def motion_overlay(series: TiltSeries, alignment: Alignment, frame: Frame) -> La
     attributes = {
         "name": MOTION,
         "features": {"motion_px": length_px},
-        "edge_color": _COLOURS.map(np.clip(length_px / scale, 0.0, 1.0)) if length_px.size else "#74bfff",
-        "edge_width": max(1.0, 0.003 * max(series.image_shape_yx)),
-        "length": MOTION_LENGTH,
+        "edge_color": _COLOURS.map(np.clip(length_px / scale, 0.0, 1.0)) if length_px.size else "#b89eff",
+        "edge_width": max(1.0, _WIDTH * max(series.image_shape_yx)),
+        "length": _drawn_length(scale, max(series.image_shape_yx) / _ACROSS),
         "vector_style": "arrow",
         "visible": False,
         **placement(series),
     }
     return data, attributes, "vectors"
+
+
+def _drawn_length(longest_px: float, apart_px: float) -> float:
+    """How many times longer vectors are drawn whose starts are so far apart."""
+    return max((length for length in LENGTHS if length * longest_px <= apart_px), default=LENGTHS[0])
 
 
 def motion_rms_px(alignment: Alignment) -> FloatArray:

@@ -31,6 +31,10 @@ class OptionsForm(Container[ValueWidget[Any]]):
     def __init__(self, options: MethodOptions) -> None:
         self._options_class = type(options)
         widgets = [field_widget(name, field) for name, field in self._options_class.model_fields.items()]
+        numbers = {_words(widget.label) for widget in widgets if not isinstance(widget, ComboBox)}
+        for widget in widgets:
+            if isinstance(widget, ComboBox) and widget.label in numbers:
+                widget.label = f"{widget.label} is"  # the number has the same name, and comes with a unit
         super().__init__(widgets=widgets, labels=True)
         self.value = options
 
@@ -90,6 +94,11 @@ def field_widget(name: str, field: FieldInfo) -> ValueWidget[Any]:
             return SpinBox(min=int(low), max=int(high), **common)
         return FloatSpinBox(min=low, max=high, step=float_step(low, high, field.default), **common)
     raise TypeError(f"option {name} is of a kind that a form cannot show: {kind}")
+
+
+def _words(label: str) -> str:
+    """A label without its unit."""
+    return label.rpartition(" (")[0] or label
 
 
 def _label(name: str, field: FieldInfo) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from weakref import ref
 
 from napari.components import ViewerModel
-from napari.layers import Layer
+from napari.layers import Layer, Vectors
 
 from napari_tiltalign.ui import overlays
 from napari_tiltalign.ui.frame import Frame
@@ -34,6 +34,7 @@ class OverlayLayers:
         self._session = session
         self._frame: Frame | None = None
         self._stale: set[str] = set()
+        self._length: dict[str, float] = {}
         self._refreshing = False
 
     def show(self, roles: Iterable[str], frame: Frame) -> None:
@@ -66,12 +67,19 @@ class OverlayLayers:
         data, attributes, kind = overlays.overlay(role, series, alignment, frame, self._session.bead)
         attributes["metadata"] = {ROLE_KEY: role, METADATA_KEY: series}
         if layer is None:
-            self._insert(viewer, Layer.create(data, attributes, kind), len(viewer.layers))
+            self._insert(viewer, Layer.create(data, attributes, kind), _place_for(role, viewer))
         elif fits(layer, data):
             update_layer(layer, data, attributes)
+            self._set_length(role, layer, attributes)
         else:
             at = viewer.layers.index(layer)
             self._insert(viewer, Layer.create(data, attributes | looks(layer), kind), at, instead_of=layer)
+        self._length[role] = attributes.get("length", 1.0)
+
+    def _set_length(self, role: str, layer: Layer, attributes: dict[str, Any]) -> None:
+        """Draw vectors as long as is right for this alignment, unless the user has chosen a length."""
+        if isinstance(layer, Vectors) and layer.length == self._length.get(role) != attributes["length"]:
+            layer.length = attributes["length"]
 
     def _insert(self, viewer: ViewerModel, layer: Layer, at: int, instead_of: Layer | None = None) -> None:
         insert_quietly(viewer, layer, at, instead_of)
@@ -97,3 +105,10 @@ class OverlayLayers:
     def is_refreshing(self) -> bool:
         """Whether layers are being changed from the session now."""
         return self._refreshing
+
+
+def _place_for(role: str, viewer: ViewerModel) -> int:
+    """Where a new layer comes in the list: below those that are drawn over it, on top if there are none."""
+    higher = overlays.ALL[overlays.ALL.index(role) + 1 :]
+    taken = [index for index, layer in enumerate(viewer.layers) if layer.metadata.get(ROLE_KEY) in higher]
+    return min(taken, default=len(viewer.layers))

@@ -242,8 +242,14 @@ class ResidualMap(pg.GraphicsLayoutWidget):  # type: ignore[misc]
         """Draw axes and texts in a colour that is seen on the background."""
         _colour_axes(self.plot, colour)
 
-    def show_residuals(self, residual_px: FloatArray, row_names: Sequence[str], column_names: Sequence[str]) -> None:
-        """Show residuals of beads (rows) in views (columns), pixels; NaN where a bead is not used."""
+    def show_residuals(
+        self, residual_px: FloatArray, row_names: Sequence[str], column_names: Sequence[str], rows_are: str = "bead"
+    ) -> None:
+        """Show residuals of beads (rows) in views (columns), pixels; NaN where a bead is not used.
+
+        `rows_are` says in words what a row is of, if not of a bead.
+        """
+        self.plot.setLabel("left", rows_are)
         self._shape = residual_px.shape
         rows, columns = residual_px.shape
         colours = residual_colours(residual_px.ravel()).reshape(rows, columns, 4)

@@ -310,14 +310,18 @@ class Session:
             if list(after.candidates) != list(before.candidates) or after.current != before.current:
                 self.candidates_changed.emit()
             if after.candidate is not before.candidate:
-                self._keep_valid_bead()
+                self._keep_valid_bead(before)
                 self.alignment_changed.emit()
         self.history_changed.emit()
         self._solve()
 
-    def _keep_valid_bead(self) -> None:
+    def _keep_valid_bead(self, before: Work) -> None:
+        """Select no bead if the selected one is gone; another alignment has other beads by the same numbers."""
         tracks = self.alignment.tracks if self.alignment else None
-        if self._bead is not None and (tracks is None or self._bead not in tracks.track_ids):
+        if self.work.current != before.current:
+            self.examined.clear()
+            self.select_bead(None)
+        elif self._bead is not None and (tracks is None or self._bead not in tracks.track_ids):
             self.select_bead(None)
 
     # --- solving

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from napari_tiltalign.model import Alignment, Flag
+from napari_tiltalign.ui.bead_table import followed_noun
 from napari_tiltalign.ui.expected_error_overlay import expected_error_text, known_error
 
 
@@ -14,7 +15,7 @@ def alignment_summary(alignment: Alignment) -> list[str]:
     bar = "" if sd is None or not math.isfinite(sd.axis_deg) else f" ± {sd.axis_deg:.2g}°"
     parts = [f"{int(alignment.included.sum())} of {len(alignment)} views", f"tilt axis {alignment.axis_deg:.2f}°{bar}"]
     if alignment.tracks is not None:
-        parts.insert(0, f"{alignment.tracks.n_tracks} beads or patches")
+        parts.insert(0, f"{(n := alignment.tracks.n_tracks)} {followed_noun(alignment, n)}")
     if "residual_rms_px" in statistics:
         parts.append(f"residual {statistics['residual_rms_px']:.2f} px rms")
     if "leave_out_rms_px" in statistics:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from napari_tiltalign.ui.bead_table import followed_noun
 from napari_tiltalign.ui.session import Session
 
 
@@ -18,8 +19,8 @@ def view_text(session: Session) -> str:
     if math.isfinite(tilt.pre_exposure_e_per_A2):
         parts.append(f"dose {tilt.pre_exposure_e_per_A2:.0f} e/Å²")
     state = ["aligned" if session.shows_aligned else "raw"]
-    if session.bead is not None:
-        state.append(f"bead {session.bead}")
+    if session.bead is not None and alignment is not None:
+        state.append(f"{followed_noun(alignment)} {session.bead}")
     if not tilt.included:
         state.append(f"EXCLUDED: {tilt.reason}")
     elif alignment is not None and not alignment.included[index := series.index_of(session.view)]:
