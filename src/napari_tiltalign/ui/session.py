@@ -21,7 +21,7 @@ from napari_tiltalign.ui.comparison import Comparison
 from napari_tiltalign.ui.history import History
 from napari_tiltalign.ui.judged import Judged
 from napari_tiltalign.ui.solving import Background, FindMotion, Resolve, Solving, inline
-from napari_tiltalign.ui.work import Candidate, Excluding, Work, nothing_saved
+from napari_tiltalign.ui.work import Candidate, Excluding, Work, kept_bead, nothing_saved
 
 Step = Command | Literal["undo", "redo"]
 
@@ -316,13 +316,9 @@ class Session:
         self._solve()
 
     def _keep_valid_bead(self, before: Work) -> None:
-        """Select no bead if the selected one is gone; another alignment has other beads by the same numbers."""
-        tracks = self.alignment.tracks if self.alignment else None
         if self.work.current != before.current:
             self.examined.clear()
-            self.select_bead(None)
-        elif self._bead is not None and (tracks is None or self._bead not in tracks.track_ids):
-            self.select_bead(None)
+        self.select_bead(kept_bead(self._bead, before, self.work))
 
     # --- solving
 

@@ -154,3 +154,10 @@ class Excluding:
         if known is None or known[0] != exclusions:
             known = self._made[series.name] = exclusions, with_exclusions(series, exclusions)
         return known[1]
+
+
+def kept_bead(bead: int | None, before: Work, after: Work) -> int | None:
+    """The selected bead after a step; none if it is gone, or if another alignment is in use: its beads are others."""
+    tracks = after.alignment.tracks if after.alignment is not None else None
+    same = after.current == before.current and tracks is not None and bead in tracks.track_ids
+    return bead if same else None
