@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -64,13 +66,13 @@ def fake_cupy(monkeypatch: pytest.MonkeyPatch) -> FakeCupy:
 
 
 @pytest.fixture(params=["stand-in", pytest.param("real", marks=pytest.mark.gpu)])
-def gpu(request: pytest.FixtureRequest) -> str:
-    """A GPU: the one that is there, and what stands in for it; says which of the two."""
+def gpu(request: pytest.FixtureRequest) -> ModuleType:
+    """CuPy with a GPU: what stands in for it, and then the real one if there is one."""
     if request.param == "stand-in":
         request.getfixturevalue("fake_cupy")
     elif problem := compute._gpu_problem():
         pytest.skip(f"there is no GPU: {problem}")
-    return str(request.param)
+    return importlib.import_module("cupy")
 
 
 @pytest.fixture

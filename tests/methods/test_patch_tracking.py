@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from deforming import blur_px
 
+from fake_cupy import FakeCupy
 from napari_tiltalign.errors import BadTiltSeries, Cancelled, MethodFailed
+from napari_tiltalign.images.compute import use_device
 from napari_tiltalign.methods.fiducial import Fiducial
 from napari_tiltalign.methods.patch_tracking import PATCH_TRACKING, PatchTracking
 from napari_tiltalign.methods.resolve import resolve
@@ -21,6 +23,8 @@ SMALL = Simulation(
     thickness_nm=65,
 )  # fmt: skip
 BOUND_PX = 0.4
+SAME_PX = 0.01
+"""How far alignments on a GPU and on the CPU may lie apart: a few per cent of the error of either."""
 
 
 def error_of(alignment: Alignment, simulated: SimulatedSeries) -> Difference:
@@ -66,6 +70,19 @@ def test_the_truth_is_found(found, without_gold):
     assert found.provenance.method == "patch-tracking"
     assert found.provenance.options["patch_size_nm"] == 100.0
     assert 40.0 < found.statistics["thickness_nm"] < 100.0
+
+
+def test_the_gpu_gives_the_same(found, without_gold, gpu):
+    with use_device("cuda"):
+        again = PATCH_TRACKING(without_gold.series, PatchTracking())
+    motion = difference(again, found, thickness_angst=SMALL.thickness_angst)
+    assert motion.rms_px < SAME_PX
+    assert again.statistics["thickness_nm"] == pytest.approx(found.statistics["thickness_nm"], rel=0.01)
+    np.testing.assert_allclose(again.uncertainty.z_rot_deg, found.uncertainty.z_rot_deg, rtol=0.05)
+    if isinstance(gpu, FakeCupy):  # images go up once for every scale, and only what was measured comes back
+        images = 4.0 * len(without_gold.series) * SMALL.image_rows_px * SMALL.image_columns_px
+        assert 0 < gpu.uploaded_bytes < 10 * images
+        assert 0 < gpu.downloaded_bytes < 3 * images
 
 
 def test_error_bars_are_of_the_size_of_the_errors(found, without_gold):

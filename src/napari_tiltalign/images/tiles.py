@@ -6,9 +6,10 @@ from typing import Any
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_tiltalign.geometry import FloatArray
-from napari_tiltalign.images.arrays import module_of
+from napari_tiltalign.images.arrays import map_some, module_of, transforms_of
 from napari_tiltalign.images.flat import Grid
 from napari_tiltalign.images.prepare import Image, Mask
 
@@ -129,6 +130,41 @@ def _weights_of(part: Any) -> tuple[Any, Any, Any, Any]:
     last = part * part * part / np.float32(6.0)
     second = (np.float32(4.0) - np.float32(6.0) * part * part + np.float32(3.0) * part * part * part) / np.float32(6.0)
     return first, second, np.float32(1.0) - first - second - last, last
+
+
+def band_of_tiles(
+    tiles: Any, views: NDArray[np.intp], rows: NDArray[np.intp], columns: NDArray[np.intp], gain: FloatArray
+) -> Any:
+    """Fourier coefficients of tiles at some frequencies, on the CPU or the GPU.
+
+    Parameters
+    ----------
+    tiles
+        Shape (m, p, w, w).
+    views
+        Shape (n,): which of the m views are wanted.
+    rows, columns
+        Shape (k,): indices of the frequencies into ``rfft2`` of a tile.
+    gain
+        Shape (n, p): what the coefficients of a tile are multiplied with.
+
+    Returns
+    -------
+    array
+        Shape (k, n, p), complex64.
+    """
+    xp, transforms = module_of(tiles), transforms_of(tiles)
+    n, (_, p, size, _) = len(views), tiles.shape
+    values = xp.empty((len(rows), n, p), np.complex64)
+    rows, columns, factor = (xp.asarray(of) for of in (rows, columns, gain.astype(np.float32)))
+
+    def transform(part: Any) -> None:
+        view = views[part] if xp is np else xp.asarray(views[part])
+        spectrum = transforms.rfft2(tiles[view])[..., rows, columns] * factor[part][..., None]
+        values[:, part] = xp.moveaxis(spectrum, -1, 0)
+
+    map_some(transform, n, tiles, 16.0 * p * size**2)
+    return values
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)

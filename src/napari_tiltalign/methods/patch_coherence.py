@@ -19,14 +19,17 @@ so pairs that say the same count once, and far pairs count as far as the thickne
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_tiltalign.geometry import FloatArray, frozen_array
-from napari_tiltalign.images.compute import map_views
+from napari_tiltalign.images.arrays import map_parts, module_of, stack_some, to_host
 from napari_tiltalign.methods.inverses import inverses
+
+Result = TypeVar("Result")
 
 MOST_COHERENT = 0.65
 """A model that trusts signal more than this is misled by what it does not know (uneven thickness, other heights)."""
@@ -36,7 +39,8 @@ _RINGS = 26
 _LEAST_COHERENCE = 0.3
 _NEIGHBOURS = (1, 2, 3)
 _SWEEPS = 4
-_CHUNK = 64
+_CHUNK, _CHUNK_OF_GPU = 64, 4096
+"""Frequencies worked on at a time by one thread, and by the GPU."""
 _VIEW_FACTORS = (0.05, 1.6)
 _FIRST_SIGNAL, _FIRST_FALL = 0.5, 0.3
 
@@ -48,7 +52,7 @@ class Spectra:
     Attributes
     ----------
     values
-        Shape (K, n, p), complex64; 0 where a view does not show a patch.
+        Shape (K, n, p), complex64; 0 where a view does not show a patch. On the GPU if the images are.
     frequency_yx
         Shape (K, 2): cycles per Angstrom in the specimen plane, one of each pair k, -k.
     raw_frequency
@@ -63,17 +67,13 @@ class Spectra:
         Distance of samples.
     """
 
-    values: NDArray[np.complex64]
+    values: Any
     frequency_yx: FloatArray
     raw_frequency: FloatArray
     slide_yx: FloatArray
     highest: float
     window_correlation: FloatArray
     step_angst: float
-
-    def of_patches(self, keep: NDArray[np.generic]) -> Spectra:
-        """Return the spectra of some of the patches."""
-        return dataclasses.replace(self, values=np.ascontiguousarray(self.values[:, :, keep]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,20 +122,21 @@ class PairFilters:
     Attributes
     ----------
     inverse
-        Shape (K, n, n), float32: Q.
+        Shape (K, n, n), float32: Q; where the spectra are.
     pair_weight
         Shape (n, n, 2, 2): W of the pairs, 1 / square Angstrom; 0 on the diagonal.
     log_determinant
         Sum over frequencies of ``log |K|``.
     """
 
-    inverse: NDArray[np.float32]
+    inverse: Any
     pair_weight: FloatArray
     log_determinant: float
 
 
-def slab_coherence(spectra: Spectra, thickness_angst: float) -> NDArray[np.float32]:
-    """``C_ij(k)`` of a slab, shape (K, n, n)."""
+def slab_coherence(spectra: Spectra, thickness_angst: float) -> Any:
+    """``C_ij(k)`` of a slab, shape (K, n, n), float32; where the spectra are."""
+    xp = module_of(spectra.values)
     height = (np.arange(_HEIGHTS) + 0.5) / (2 * _HEIGHTS) * thickness_angst
     apart = spectra.slide_yx[:, None] - spectra.slide_yx[None]
     n = len(apart)
@@ -144,71 +145,77 @@ def slab_coherence(spectra: Spectra, thickness_angst: float) -> NDArray[np.float
     distance = np.linalg.norm(lag, axis=1)
     steps = np.arange(len(spectra.window_correlation))
     kept = np.interp(distance[:, None] * height / spectra.step_angst, steps, spectra.window_correlation)
-    kept = (kept / _HEIGHTS).astype(np.float32)
-    turns = (2 * np.pi * spectra.frequency_yx @ lag.T).astype(np.float32)
+    kept = xp.asarray((kept / _HEIGHTS).astype(np.float32))
+    turns = xp.asarray((2 * np.pi * spectra.frequency_yx @ lag.T).astype(np.float32))
     # cos((2 m + 1) x) by its recurrence, x half the step of height: no cosines but two
     half = turns * np.float32(height[0])
-    twice = 2.0 * np.cos(2.0 * half)
-    before = now = np.cos(half)
+    twice = 2.0 * xp.cos(2.0 * half)
+    before = now = xp.cos(half)
     total = now * kept[:, 0]
     for m in range(1, _HEIGHTS):
         before, now = now, twice * now - before
         total += now * kept[:, m]
-    result = np.empty((len(turns), n, n), np.float32)
-    result[:, np.arange(n), np.arange(n)] = 1.0
+    result = xp.empty((len(turns), n, n), np.float32)
+    own, rows, columns = (xp.asarray(of) for of in (np.arange(n), rows, columns))
+    result[:, own, own] = 1.0
     result[:, rows, columns] = total
     result[:, columns, rows] = total
     return result
 
 
-def pair_filters(spectra: Spectra, coherence: Coherence, slab: NDArray[np.float32] | None = None) -> PairFilters:
+def pair_filters(spectra: Spectra, coherence: Coherence, slab: Any = None) -> PairFilters:
     """Weights of all pairs from the coherence; `slab` from `slab_coherence` saves its computation."""
     shape = slab_coherence(spectra, coherence.thickness_angst) if slab is None else slab
-    amplitude = coherence.amplitudes(spectra).astype(np.float32)
+    xp = module_of(shape)
+    amplitude = xp.asarray(coherence.amplitudes(spectra).astype(np.float32))
     n = amplitude.shape[1]
-    own = np.arange(n)
-    inverse = np.empty_like(shape)
-    square = spectra.frequency_yx[:, :, None] * spectra.frequency_yx[:, None, :]
+    own = xp.arange(n)
+    inverse = xp.empty_like(shape)
+    square = xp.asarray((spectra.frequency_yx[:, :, None] * spectra.frequency_yx[:, None, :]).reshape(-1, 4))
 
-    def part(start: int) -> tuple[FloatArray, float]:
-        rows = slice(start, start + _CHUNK)
+    def some(rows: slice) -> tuple[FloatArray, float]:
         modelled = shape[rows] * (amplitude[rows, :, None] * amplitude[rows, None, :])
         modelled[:, own, own] = 1.0
         inverse[rows], log_determinants = inverses(modelled)
         product = (inverse[rows] * modelled).reshape(len(modelled), -1)
-        weight = product.T.astype(np.float64) @ square[rows].reshape(-1, 4)
-        return weight, float(log_determinants.sum())
+        weight = product.T.astype(np.float64) @ square[rows]
+        return to_host(weight), float(log_determinants.sum())
 
-    parts = map_views(part, range(0, len(shape), _CHUNK))
+    parts = _by_chunks(some, shape)
     weight: FloatArray = -8.0 * np.pi**2 * np.sum([w for w, _ in parts], axis=0).reshape(n, n, 2, 2)
-    weight[own, own] = 0.0
+    weight[np.arange(n), np.arange(n)] = 0.0
     return PairFilters(inverse, weight, float(np.sum([d for _, d in parts])))
 
 
-def filtered(spectra: Spectra, filters: PairFilters) -> NDArray[np.complex64]:
-    """``Q y``, shape (K, n, p)."""
-    values = spectra.values
-    result = np.empty_like(values)
-    n_k, n, p = values.shape
+def _by_chunks(function: Callable[[slice], Result], array: Any) -> list[Result]:
+    """Apply a function to chunks of the frequencies along the first axis of an array."""
+    chunk = _CHUNK if module_of(array) is np else _CHUNK_OF_GPU
+    return map_parts(function, [slice(start, start + chunk) for start in range(0, len(array), chunk)], array)
 
-    def part(start: int) -> None:
-        rows = slice(start, start + _CHUNK)
+
+def filtered(spectra: Spectra, filters: PairFilters) -> Any:
+    """``Q y``, shape (K, n, p), where the spectra are."""
+    values = spectra.values
+    result = module_of(values).empty_like(values)
+    _, n, p = values.shape
+
+    def some(rows: slice) -> None:
         block = values[rows]
         real = block.view(np.float32).reshape(len(block), n, 2 * p)
         result[rows] = (filters.inverse[rows] @ real).view(np.complex64).reshape(block.shape)
 
-    map_views(part, range(0, n_k, _CHUNK))
+    _by_chunks(some, values)
     return result
 
 
 def log_likelihood(spectra: Spectra, filters: PairFilters) -> float:
     """Log density of the spectra per patch."""
-    explained = float(np.vdot(spectra.values, filtered(spectra, filters)).real)
+    explained = float(module_of(spectra.values).vdot(spectra.values, filtered(spectra, filters)).real)
     patches: int = spectra.values.shape[2]
     return -explained / patches - filters.log_determinant
 
 
-def fitted(spectra: Spectra, coherence: Coherence, slab: NDArray[np.float32]) -> tuple[Coherence, FloatArray]:
+def fitted(spectra: Spectra, coherence: Coherence, slab: Any) -> Coherence:
     """Fit signal and view factors to the products of neighbouring views.
 
     Parameters
@@ -219,33 +226,26 @@ def fitted(spectra: Spectra, coherence: Coherence, slab: NDArray[np.float32]) ->
         Its thickness is kept.
     slab
         From `slab_coherence` for this thickness.
-
-    Returns
-    -------
-    coherence, patch_factor
-        And how much more or less signal every patch has than the typical one, shape (p,).
     """
-    n = spectra.values.shape[1]
-    pairs = [(i, i + step) for step in _NEIGHBOURS for i in range(n - step)]
-    seen = np.abs(spectra.values).max(axis=0) > 0
+    xp = module_of(spectra.values)
+    n_k, n, p = spectra.values.shape
+    first, second = np.array([(i, i + step) for step in _NEIGHBOURS for i in range(n - step)]).T
+    seen = to_host(xp.abs(spectra.values).max(axis=0) > 0)
+    both = np.maximum((seen[first] & seen[second]).sum(axis=1), 1).astype(np.float32)
 
-    def one(pair: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
-        first, second = (spectra.values[:, view] for view in pair)
-        both = max(int((seen[pair[0]] & seen[pair[1]]).sum()), 1)
-        products = first.real * second.real + first.imag * second.imag
-        return products.sum(axis=1) / both, products
+    def product(part: Any) -> Any:
+        one, other = (spectra.values[:, of[part] if xp is np else xp.asarray(of[part])] for of in (first, second))
+        return (one.real * other.real + one.imag * other.imag).sum(axis=-1).T
 
-    measured = map_views(lambda pair: one(pair)[0], pairs)
-    known = np.array([slab[:, i, j] for i, j in pairs])
-    frequency = np.array([np.maximum(spectra.raw_frequency[:, i], spectra.raw_frequency[:, j]) for i, j in pairs])
+    measured = stack_some(product, len(first), spectra.values, 32.0 * n_k * p) / both[:, None]
+    known = np.ascontiguousarray(to_host(slab[:, xp.asarray(first), xp.asarray(second)]).T)
+    frequency = np.maximum(spectra.raw_frequency[:, first], spectra.raw_frequency[:, second]).T.copy()
     good = (frequency < spectra.highest) & (known > _LEAST_COHERENCE)
-    first, second = np.array(pairs).T
     ring_of = frequency * ((_RINGS - 1) / spectra.highest)
     low = np.minimum(ring_of.astype(np.intp), _RINGS - 2)
     part = ring_of - low
     factor = coherence.view_factor.copy()
     signal = coherence.signal
-    measured_ = np.array(measured)
     for _ in range(_SWEEPS):
         both = np.sqrt(factor[first] * factor[second])[:, None]
         scale = known * both
@@ -253,39 +253,15 @@ def fitted(spectra: Spectra, coherence: Coherence, slab: NDArray[np.float32]) ->
         bottom = np.full(_RINGS, 1e-9)
         for index, share in ((low, 1.0 - part), (low + 1, part)):
             index, weight = index[good], (share * scale)[good]
-            top += np.bincount(index, weight * measured_[good], _RINGS)
+            top += np.bincount(index, weight * measured[good], _RINGS)
             bottom += np.bincount(index, weight * scale[good], _RINGS)
         signal = np.clip(top / bottom, 0.0, 1.0)
         signal = np.convolve(np.pad(signal, 1, mode="edge"), [0.25, 0.5, 0.25], "valid")
         expected = np.where(good, known * np.interp(frequency, np.linspace(0, spectra.highest, _RINGS), signal), 0.0)
-        numerator, denominator = (expected * measured_).sum(axis=1), (expected**2).sum(axis=1)
+        numerator, denominator = (expected * measured).sum(axis=1), (expected**2).sum(axis=1)
         above = np.bincount(first, numerator, n) + np.bincount(second, numerator, n)
         below = np.bincount(first, denominator, n) + np.bincount(second, denominator, n)
         ratio = np.maximum(above, 1e-6) / np.maximum(below, 1e-9)
         factor = np.clip(np.sqrt(factor) * ratio / np.sqrt(np.maximum(factor, 1e-3)), *_VIEW_FACTORS)
         factor = factor / np.median(factor)
-    result = coherence.replace(signal=signal, view_factor=factor)
-    return result, _patch_factors(spectra, result, slab, pairs, good, frequency)
-
-
-def _patch_factors(
-    spectra: Spectra, coherence: Coherence, slab: NDArray[np.float32], pairs: list[tuple[int, int]],
-    good: NDArray[np.bool_], frequency: FloatArray,
-) -> FloatArray:  # fmt: skip
-    ring = np.linspace(0.0, spectra.highest, len(coherence.signal))
-    p = spectra.values.shape[2]
-    seen = np.abs(spectra.values).max(axis=0) > 0
-
-    def one(k: int) -> tuple[FloatArray, FloatArray]:
-        i, j = pairs[k]
-        ok = good[k]
-        model = slab[ok, i, j] * np.interp(frequency[k, ok], ring, coherence.signal)
-        model = model * np.sqrt(coherence.view_factor[i] * coherence.view_factor[j])
-        first, second = spectra.values[ok, i], spectra.values[ok, j]
-        product = first.real * second.real + first.imag * second.imag
-        return model @ product, float((model**2).sum()) * (seen[i] & seen[j])
-
-    found = map_views(one, range(len(pairs)))
-    top, bottom = (np.sum([item[part] for item in found], axis=0) for part in (0, 1))
-    factors: FloatArray = top / np.maximum(bottom, 1e-9)
-    return factors if len(factors) == p else np.zeros(p)
+    return coherence.replace(signal=signal, view_factor=factor)

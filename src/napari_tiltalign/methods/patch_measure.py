@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
 from napari_tiltalign.geometry import FloatArray, ViewGeometry
-from napari_tiltalign.images.arrays import to_host
-from napari_tiltalign.images.compute import map_views
-from napari_tiltalign.images.tiles import hann_window
+from napari_tiltalign.images.arrays import module_of, stack_some
+from napari_tiltalign.images.tiles import band_of_tiles, hann_window
 from napari_tiltalign.methods.flat_series import Level
 from napari_tiltalign.methods.pair_graph import stretch_matrices
 from napari_tiltalign.methods.patch_coherence import PairFilters, Spectra, filtered
@@ -97,7 +97,6 @@ def cut_spectra(
     centres = np.zeros((len(level.series), len(points_zyx_angst), 2))
     centres[views] = geometry.project(points_zyx_angst)
     tiles, coverage = level.tiles(centres, in_level, step, window)
-    tiles = to_host(tiles)
     seen = coverage[views].T >= LEAST_COVERAGE
     frequency_y = np.fft.fftfreq(size)[:, None] / step
     frequency_x = np.fft.rfftfreq(size)[None] / step
@@ -107,13 +106,7 @@ def cut_spectra(
     rows, columns = np.nonzero((radius <= highest) & (radius >= _CYCLES / (size * step)) & once & not_nyquist)
     frequency = np.column_stack([frequency_y[rows, 0], frequency_x[0, columns]])
     scale = np.sqrt(np.abs(np.linalg.det(matrices))) / size
-    values = np.zeros((len(rows), len(views), len(points_zyx_angst)), np.complex64)
-
-    def transform(k: int) -> None:
-        spectrum = fft.rfft2(tiles[views[k]])[:, rows, columns]
-        values[:, k] = (spectrum * (np.float32(scale[k]) * seen[:, k, None])).T
-
-    map_views(transform, range(len(views)))
+    values = band_of_tiles(tiles, views, rows, columns, scale[:, None] * seen.T)
     inverse = np.linalg.inv(matrices)
     raw = np.einsum("nab,ka->knb", inverse, frequency)
     rotation = geometry.rotations()[:, :2, 2][:, ::-1] * geometry.magnification[:, None]
@@ -129,24 +122,24 @@ def displacements(spectra: Spectra, seen: NDArray[np.bool_], filters: PairFilter
 
     A displacement s of the structure in a view turns its spectrum by ``exp(-2 pi i k.s)``.
     """
+    xp = module_of(spectra.values)
     explained = filtered(spectra, filters)
-    own = np.einsum("kii->ki", filters.inverse)
-    k_yx = spectra.frequency_yx
-    n = spectra.values.shape[1]
+    own = xp.diagonal(filters.inverse, axis1=1, axis2=2)
+    k_yx = xp.asarray(spectra.frequency_yx)
+    n_k, n, p = spectra.values.shape
 
-    def one(view: int) -> tuple[FloatArray, FloatArray]:
+    def some(view: Any) -> Any:
         y, q = spectra.values[:, view], explained[:, view]
         # d/ds of -(conj(y) Q y) for spectra turned back by exp(+2 pi i k.s)
         product = y.real * q.imag - y.imag * q.real
-        pull = -4.0 * np.pi * (k_yx.T @ product)
+        pull = -4.0 * np.pi * (k_yx.T @ product.reshape(n_k, -1)).reshape(2, *product.shape[1:])
         # the part of conj(y) Q y that pairs with other views make
-        mixed = y.real * q.real + y.imag * q.imag - own[:, view, None] * (y.real**2 + y.imag**2)
-        curvature = -8.0 * np.pi**2 * ((k_yx**2).sum(axis=1) @ mixed)
-        return pull.T, curvature
+        mixed = y.real * q.real + y.imag * q.imag - own[:, view][..., None] * (y.real**2 + y.imag**2)
+        curvature = -8.0 * np.pi**2 * ((k_yx**2).sum(axis=1) @ mixed.reshape(n_k, -1)).reshape(mixed.shape[1:])
+        return xp.moveaxis(xp.concatenate([pull, curvature[None]]), 0, -1)
 
-    found = map_views(one, range(n))
-    pull = np.stack([item[0] for item in found], axis=1) / WINDOW_NOISE_BANDWIDTH
-    curvature = np.stack([item[1] for item in found], axis=1) / WINDOW_NOISE_BANDWIDTH
+    found = stack_some(some, n, spectra.values, 64.0 * n_k * p).transpose(1, 0, 2) / WINDOW_NOISE_BANDWIDTH
+    pull, curvature = np.ascontiguousarray(found[..., :2]), found[..., 2]
     weight = filters.pair_weight / WINDOW_NOISE_BANDWIDTH
     trace = np.einsum("ijaa->ij", weight)
     expected = np.where(seen, seen.astype(float) @ trace, 0.0).sum(axis=1)

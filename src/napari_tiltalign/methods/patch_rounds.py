@@ -208,7 +208,7 @@ def track(
         )  # fmt: skip
         if filters is None:
             slab = slab_coherence(spectra, state.coherence.thickness_angst)
-            coherence, _ = fitted(spectra, state.coherence, slab)
+            coherence = fitted(spectra, state.coherence, slab)
             state = state.replace(coherence=coherence)
             filters = pair_filters(spectra, coherence, slab)
         measured = displacements(spectra, seen, filters)
@@ -304,5 +304,5 @@ def estimate_thickness(state: PatchState, scale: Scale, points_zyx: FloatArray) 
 
 def _likelihood(spectra: Spectra, coherence: Coherence, thickness_angst: float) -> float:
     slab = slab_coherence(spectra, thickness_angst)
-    adapted, _ = fitted(spectra, coherence.replace(thickness_angst=thickness_angst), slab)
+    adapted = fitted(spectra, coherence.replace(thickness_angst=thickness_angst), slab)
     return log_likelihood(spectra, pair_filters(spectra, adapted, slab))

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_tiltalign.geometry import FloatArray
-from napari_tiltalign.images.arrays import map_parts, map_some, module_of, to_device, to_host, transforms_of
-from napari_tiltalign.images.tiles import hann_window
+from napari_tiltalign.images.arrays import map_parts, module_of, to_device, to_host
+from napari_tiltalign.images.tiles import band_of_tiles, hann_window
 from napari_tiltalign.methods.flat_series import Level
 from napari_tiltalign.methods.projection import TILT, project, view_matrices
 
@@ -207,38 +207,8 @@ def tile_spectra(
     gain = np.sqrt(np.abs(np.linalg.det(matrices)) * step**2 / np.prod(level.grid.pitch_yx_angst)) / size
 
     shown = coverage >= LEAST_COVERAGE
-    values = tile_band(tiles, rows, columns, gain[:, None] * shown)
+    values = band_of_tiles(tiles, np.arange(len(views)), rows, columns, gain[:, None] * shown)
     return TileSpectra(frequency, equally_strong(values, shown, np.linalg.norm(frequency, axis=1)), shown, scale)
-
-
-def tile_band(tiles: Any, rows: NDArray[np.intp], columns: NDArray[np.intp], gain: FloatArray) -> Any:
-    """Fourier coefficients of tiles at some frequencies, on the CPU or the GPU.
-
-    Parameters
-    ----------
-    tiles
-        Shape (n, p, w, w).
-    rows, columns
-        Shape (k,): indices of the frequencies into ``rfft2`` of a tile.
-    gain
-        Shape (n, p): what the coefficients of a tile are multiplied with.
-
-    Returns
-    -------
-    array
-        Shape (k, n, p), complex64.
-    """
-    xp, transforms = module_of(tiles), transforms_of(tiles)
-    n, p, size, _ = tiles.shape
-    values = xp.empty((len(rows), n, p), np.complex64)
-    rows, columns, factor = (xp.asarray(of) for of in (rows, columns, gain.astype(np.float32)))
-
-    def transform(view: Any) -> None:
-        spectrum = transforms.rfft2(tiles[view])[..., rows, columns] * factor[view][..., None]
-        values[:, view] = xp.moveaxis(spectrum, -1, 0)
-
-    map_some(transform, n, tiles, 16.0 * p * size**2)
-    return values
 
 
 def equally_strong(values: Any, shown: NDArray[np.bool_], frequency: FloatArray) -> Any:
