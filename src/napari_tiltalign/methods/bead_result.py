@@ -8,7 +8,7 @@ from importlib.metadata import version
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_tiltalign.geometry import FloatArray, ViewGeometry, wrap_deg
+from napari_tiltalign.geometry import FloatArray, ViewGeometry
 from napari_tiltalign.methods.base import MethodOptions
 from napari_tiltalign.methods.bead_refinement import Refined, Scene
 from napari_tiltalign.methods.bead_search import Search
@@ -19,12 +19,9 @@ from napari_tiltalign.methods.posterior import determination
 from napari_tiltalign.methods.priors import ViewPriors, default_priors
 from napari_tiltalign.methods.projection import SHIFT_Y, geometry_from_views, view_matrices
 from napari_tiltalign.methods.resolve import SolvedTracks, solve_tracks, suspect_tracks, track_statistics
+from napari_tiltalign.methods.result_views import included_views, view_flags
 from napari_tiltalign.model import Alignment, Flag, Provenance, State, TiltSeries, Tracks
 
-_FAR_FROM_NOMINAL_DEG = 5.0
-_HAND_IN_DOUBT_DEG = 20.0
-_WHOLE = 0.95
-"""A view of which less is clear is reported as blocked in part."""
 _HIGH_RESIDUAL = 0.1
 """Residual (rms) above which a fit is called poor, bead diameters."""
 
@@ -76,7 +73,7 @@ def alignment_from(run: BeadRun, *, axis_turned: bool) -> Alignment:
     solved = solve_tracks(
         tracks, model, _start(run, height), series.pixel_size_angst, series.image_shape_yx
     )  # fmt: skip
-    included, reasons = _included(run, solved.solved)
+    included, reasons = included_views(series, run.found, solved.solved[run.order])
     alignment = Alignment(
         series_name=series.name,
         tilt_ids=series.tilt_ids,
@@ -131,19 +128,6 @@ def _learned_model(run: BeadRun, height: float) -> LearnedModel:
     return LearnedModel(priors, noise * run.factor, -height * run.factor, refined.bundle.height_sd * run.factor)
 
 
-def _included(run: BeadRun, solved: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
-    reasons = [tilt.reason for tilt in run.series.tilts]
-    included = run.series.included.copy()
-    for view, index in enumerate(run.order.tolist()):
-        if not run.series.tilts[index].included:
-            continue
-        if view in run.found.bad:
-            included[index], reasons[index] = False, run.found.bad[view]
-        elif not solved[index]:
-            included[index], reasons[index] = False, "not_aligned"
-    return included, tuple(reasons)
-
-
 def _tracks(run: BeadRun, height: float) -> Tracks:
     """Every place where a bead was looked for, in raw pixels and series order; not solved yet."""
     refined, found, factor = run.refined, run.refined.measurements, run.factor
@@ -172,48 +156,16 @@ def _candidates(run: BeadRun) -> list[int]:
 
 
 def _flags(run: BeadRun, alignment: Alignment, solved: SolvedTracks, axis_turned: bool) -> tuple[Flag, ...]:
-    flags: list[Flag] = []
     series, statistics = run.series, alignment.statistics
-    reasons = {
-        "dark": "dark_view",
-        "no_contrast": "no_contrast",
-        "blocked": "blocked_view",
-        "not_aligned": "view_not_aligned",
-        "unreadable": "images_missing",
-    }
-    for reason, name in reasons.items():
-        ids = tuple(i for i, r in zip(alignment.tilt_ids, alignment.reasons, strict=True) if r == reason)
-        if ids:
-            flags.append(Flag(name, f"{len(ids)} of {len(series)} images", ids))
-    partly = {
-        series.tilt_ids[run.order[k]]: float(view.image.mask.mean())
-        for k, view in enumerate(run.found.views)
-        if view is not None and view.image.mask.mean() < _WHOLE
-    }
-    if partly:
-        flags.append(Flag("blocked_view", f"used as far as it is clear ({min(partly.values()):.0%})", tuple(partly)))
-    if run.found.filled_pixels:
-        total = sum(run.found.filled_pixels.values())
-        flags.append(Flag("nan_pixels_filled", f"{total} pixels", tuple(run.found.filled_pixels)))
+    flags = list(view_flags(series, run.found, alignment, axis_searched=axis_turned))
     if statistics["tracks"] < 3:
         flags.append(Flag("few_beads", f"{statistics['tracks']:.0f} beads"))
-    turn = float(wrap_deg(alignment.axis_deg - series.nominal_axis_deg))
-    if abs(turn) > _FAR_FROM_NOMINAL_DEG:
-        flags.append(
-            Flag("axis_far_from_nominal", f"{alignment.axis_deg:.1f} deg, nominal {series.nominal_axis_deg:.1f} deg")
-        )
-    if axis_turned or abs(turn) > _HAND_IN_DOUBT_DEG:
-        flags.append(Flag("hand_undetermined", "the axis was searched for; check the hand against a known series"))
     if max((len(v.beads) for v in run.found.views if v is not None), default=0) >= MOST_BEADS_PER_VIEW:
         flags.append(Flag("too_many_candidates", f"{MOST_BEADS_PER_VIEW} in a view; check the bead diameter"))
     if suspects := suspect_tracks(solved.tracks):
         flags.append(Flag("suspect_tracks", f"tracks {', '.join(map(str, suspects))}"))
     if not solved.solution.converged:
         flags.append(Flag("not_converged"))
-    shift = np.abs(alignment.geometry.shift_yx_angst) / series.pixel_size_angst / np.array(series.image_shape_yx)
-    far = tuple(np.array(alignment.tilt_ids)[(shift > 0.5).any(axis=1)].tolist())
-    if far:
-        flags.append(Flag("outlier_shift", "", far))
     diameter_px = run.scene.diameter_px * run.factor
     if statistics["residual_rms_px"] > _HIGH_RESIDUAL * diameter_px:
         flags.append(Flag("high_residual", f"{statistics['residual_rms_px']:.2f} px"))

@@ -67,6 +67,11 @@ class Search:
     bad: Mapping[int, str]
     filled_pixels: Mapping[str, int]
 
+    @property
+    def clear(self) -> Mapping[int, float]:
+        """View that takes part to the part of it that is not blocked, 0 to 1."""
+        return {k: float(view.image.mask.mean()) for k, view in enumerate(self.views) if view is not None}
+
 
 def search(series: TiltSeries, diameters_px: tuple[float, ...], *, bright: bool, progress: Progress) -> Search:
     """Search every included view for beads.

@@ -65,6 +65,11 @@ class FlatSeries:
         """Which views take part, shape (n,)."""
         return np.array([image is not None for image in self.images])
 
+    @property
+    def clear(self) -> Mapping[int, float]:
+        """View that takes part to the part of it that is not blocked, 0 to 1."""
+        return {view: image.clear for view, image in enumerate(self.images) if image is not None}
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Level:

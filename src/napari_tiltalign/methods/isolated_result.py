@@ -16,10 +16,10 @@ from napari_tiltalign.methods.certainty import Certainty
 from napari_tiltalign.methods.isolated_align import IsolatedState
 from napari_tiltalign.methods.isolated_views import MassSeries
 from napari_tiltalign.methods.learned_model import DETAILS_KEY, LearnedModel
-from napari_tiltalign.methods.match_flags import included_views, not_converged, view_flags
 from napari_tiltalign.methods.priors import default_priors
 from napari_tiltalign.methods.projection import views_from_geometry
 from napari_tiltalign.methods.resolve import track_statistics
+from napari_tiltalign.methods.result_views import included_views, not_converged, view_flags
 from napari_tiltalign.model import Alignment, Provenance, TiltSeries, Tracks, Uncertainty
 from napari_tiltalign.model.interpolation import interpolate_geometry
 

@@ -85,6 +85,11 @@ class MassSeries:
         """Which views take part, shape (n,)."""
         return np.array([image is not None for image in self.images])
 
+    @property
+    def clear(self) -> Mapping[int, float]:
+        """View that takes part to the part of it that is not blocked: all, because a blocked one has a strange mass."""
+        return dict.fromkeys(np.flatnonzero(self.usable).tolist(), 1.0)
+
     def sampled(self, geometry: ViewGeometry, v_angst: FloatArray, u_angst: FloatArray) -> tuple[Image, Mask]:
         """Views in the frame of the tilt axis.
 

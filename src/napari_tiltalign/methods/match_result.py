@@ -18,7 +18,6 @@ from napari_tiltalign.methods.drivers import decided_by
 from napari_tiltalign.methods.flat_series import FlatSeries
 from napari_tiltalign.methods.learned_model import DETAILS_KEY, LearnedModel
 from napari_tiltalign.methods.match_align import State
-from napari_tiltalign.methods.match_flags import included_views, not_converged, view_flags
 from napari_tiltalign.methods.match_measure import Matched, Tiling
 from napari_tiltalign.methods.match_solve import Step, with_kind_fixed
 from napari_tiltalign.methods.pair_graph import stretch_matrices
@@ -32,6 +31,7 @@ from napari_tiltalign.methods.projection import (
     views_from_geometry,
 )
 from napari_tiltalign.methods.resolve import track_statistics
+from napari_tiltalign.methods.result_views import included_views, not_converged, view_flags
 from napari_tiltalign.model import Alignment, Flag, Provenance, TiltSeries, Tracks, Uncertainty
 from napari_tiltalign.model.alignment import FOLLOWED_AREA_KEY
 from napari_tiltalign.model.interpolation import interpolate_geometry

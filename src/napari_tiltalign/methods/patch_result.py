@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_tiltalign.errors import MethodFailed
-from napari_tiltalign.geometry import RigidMotion, ViewGeometry, rotation_x, rotation_y, wrap_deg
+from napari_tiltalign.geometry import RigidMotion, ViewGeometry, rotation_x, rotation_y
 from napari_tiltalign.methods.base import MethodOptions
 from napari_tiltalign.methods.certainty import Certainty
 from napari_tiltalign.methods.drivers import decided_by
@@ -22,6 +22,7 @@ from napari_tiltalign.methods.patch_rounds import PatchState, Tracked
 from napari_tiltalign.methods.priors import ViewPriors, default_priors
 from napari_tiltalign.methods.projection import geometry_from_views
 from napari_tiltalign.methods.resolve import SolvedTracks, solve_tracks, suspect_tracks, track_statistics
+from napari_tiltalign.methods.result_views import included_views, view_flags
 from napari_tiltalign.methods.same_specimen import check_enough
 from napari_tiltalign.model import (
     REJECTION_REASONS,
@@ -34,8 +35,6 @@ from napari_tiltalign.model import (
     Uncertainty,
 )
 
-_FAR_FROM_NOMINAL_DEG = 5.0
-_WHOLE = 0.95
 _LEAST_VIEWS = 3
 _MOST_SOLUTIONS = 4
 """Each solution leaves out what contradicts it; the first leaves out nearly all of that."""
@@ -84,7 +83,7 @@ def alignment_from(run: PatchRun) -> Alignment:
     tracks = _tracks(run, motion)
     model = _model(run, tracks)
     solved = _solved(run, tracks, model, geometry)
-    included, reasons = _included(run, solved.solved)
+    included, reasons = included_views(series, run.flat, solved.solved[run.flat.order])
     alignment = Alignment(
         series_name=series.name,
         tilt_ids=series.tilt_ids,
@@ -213,54 +212,10 @@ def _taking_part(run: PatchRun) -> NDArray[np.bool_]:
     return taking_part
 
 
-def _included(run: PatchRun, solved: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
-    reasons = [tilt.reason for tilt in run.series.tilts]
-    included = run.series.included.copy()
-    for view, index in enumerate(run.flat.order.tolist()):
-        if not run.series.tilts[index].included:
-            continue
-        if view in run.flat.bad:
-            included[index], reasons[index] = False, run.flat.bad[view]
-        elif not solved[index]:
-            included[index], reasons[index] = False, "not_aligned"
-    return included, tuple(reasons)
-
-
 def _flags(run: PatchRun, alignment: Alignment, solved: SolvedTracks) -> tuple[Flag, ...]:
-    flags: list[Flag] = []
-    series = run.series
-    reasons = {
-        "dark": "dark_view",
-        "no_contrast": "no_contrast",
-        "blocked": "blocked_view",
-        "not_aligned": "view_not_aligned",
-        "unreadable": "images_missing",
-    }
-    for reason, name in reasons.items():
-        ids = tuple(i for i, r in zip(alignment.tilt_ids, alignment.reasons, strict=True) if r == reason)
-        if ids:
-            flags.append(Flag(name, f"{len(ids)} of {len(series)} images", ids))
-    partly = {
-        series.tilt_ids[run.flat.order[k]]: image.clear
-        for k, image in enumerate(run.flat.images)
-        if image is not None and image.clear < _WHOLE
-    }
-    if partly:
-        flags.append(Flag("blocked_view", f"used as far as it is clear ({min(partly.values()):.0%})", tuple(partly)))
-    if run.flat.filled_pixels:
-        total = sum(run.flat.filled_pixels.values())
-        flags.append(Flag("nan_pixels_filled", f"{total} pixels", tuple(run.flat.filled_pixels)))
-    turn = float(wrap_deg(alignment.axis_deg - series.nominal_axis_deg))
-    if abs(turn) > _FAR_FROM_NOMINAL_DEG:
-        flags.append(
-            Flag("axis_far_from_nominal", f"{alignment.axis_deg:.1f} deg, nominal {series.nominal_axis_deg:.1f} deg")
-        )
+    flags = list(view_flags(run.series, run.flat, alignment))
     if not solved.solution.converged:
         flags.append(Flag("not_converged"))
     if suspects := suspect_tracks(solved.tracks):
         flags.append(Flag("suspect_tracks", f"patches {', '.join(map(str, suspects))}"))
-    shift = np.abs(alignment.geometry.shift_yx_angst) / series.pixel_size_angst / np.array(series.image_shape_yx)
-    far = tuple(np.array(alignment.tilt_ids)[(shift > 0.5).any(axis=1)].tolist())
-    if far:
-        flags.append(Flag("outlier_shift", "", far))
     return tuple(flags)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_tiltalign.geometry import FloatArray, ViewGeometry, wrap_deg
+from napari_tiltalign.geometry import FloatArray, ViewGeometry
 from napari_tiltalign.methods.base import MethodOptions
 from napari_tiltalign.methods.certainty import Certainty
 from napari_tiltalign.methods.flat_series import FlatSeries
@@ -24,6 +24,7 @@ from napari_tiltalign.methods.projection import (
     geometry_from_views,
 )
 from napari_tiltalign.methods.resolve import track_statistics
+from napari_tiltalign.methods.result_views import included_views, view_flags
 from napari_tiltalign.methods.slab_fit import SlabFit
 from napari_tiltalign.methods.slab_pose import HEIGHT_SD_ANGST
 from napari_tiltalign.methods.slab_quality import prediction, view_covariance
@@ -33,9 +34,6 @@ from napari_tiltalign.model import Alignment, Flag, Provenance, TiltSeries, Trac
 from napari_tiltalign.model.alignment import FOLLOWED_AREA_KEY, Uncertainty
 from napari_tiltalign.model.interpolation import interpolate_geometry
 
-_FAR_FROM_NOMINAL_DEG = 5.0
-_HAND_IN_DOUBT_DEG = 20.0
-_WHOLE = 0.95
 _TELLING = 0.15
 """A tile with a smaller part of the typical signal tells nothing."""
 _LEAST_TELLING, _LEAST_TELLING_PART = 8, 0.6
@@ -182,15 +180,11 @@ def _model(run: SlabRun, geometry: ViewGeometry, tracks: Tracks) -> LearnedModel
 
 
 def _included(run: SlabRun) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
-    reasons = [tilt.reason for tilt in run.series.tilts]
-    included = run.series.included.copy()
     # a view that shows too few tiles with the others is where the priors have it
     told = {view for one in run.fit.found for view in one.block.views.tolist()}
-    fitted = {view for k, view in enumerate(run.views.tolist()) if k in told}
-    for view, index in enumerate(run.flat.order.tolist()):
-        if run.series.tilts[index].included and view not in fitted:
-            included[index], reasons[index] = False, run.flat.bad.get(view, "not_aligned")
-    return included, tuple(reasons)
+    used = np.zeros(len(run.flat), bool)
+    used[run.views[sorted(told)]] = True
+    return included_views(run.series, run.flat, used)
 
 
 def why_no_slab(fit: SlabFit) -> str:
@@ -205,42 +199,9 @@ def why_no_slab(fit: SlabFit) -> str:
 
 
 def _flags(run: SlabRun, alignment: Alignment) -> tuple[Flag, ...]:
-    flags: list[Flag] = []
-    series = run.series
-    reasons = {
-        "dark": "dark_view",
-        "no_contrast": "no_contrast",
-        "blocked": "blocked_view",
-        "not_aligned": "view_not_aligned",
-        "unreadable": "images_missing",
-    }
-    for reason, name in reasons.items():
-        ids = tuple(i for i, r in zip(alignment.tilt_ids, alignment.reasons, strict=True) if r == reason)
-        if ids:
-            flags.append(Flag(name, f"{len(ids)} of {len(series)} images", ids))
-    clear = {
-        series.tilt_ids[run.flat.order[k]]: image.clear
-        for k, image in enumerate(run.flat.images)
-        if image is not None and image.clear < _WHOLE
-    }
-    if clear:
-        flags.append(Flag("blocked_view", f"used as far as it is clear ({min(clear.values()):.0%})", tuple(clear)))
-    if run.flat.filled_pixels:
-        total = sum(run.flat.filled_pixels.values())
-        flags.append(Flag("nan_pixels_filled", f"{total} pixels", tuple(run.flat.filled_pixels)))
+    flags = list(view_flags(run.series, run.flat, alignment))
     if words := why_no_slab(run.fit):
         flags.append(Flag("no_slab", words))
-    turn = float(wrap_deg(alignment.axis_deg - series.nominal_axis_deg))
-    if abs(turn) > _FAR_FROM_NOMINAL_DEG:
-        flags.append(
-            Flag("axis_far_from_nominal", f"{alignment.axis_deg:.1f} deg, nominal {series.nominal_axis_deg:.1f} deg")
-        )
-    if abs(turn) > _HAND_IN_DOUBT_DEG:
-        flags.append(Flag("hand_undetermined", "the axis is far from the nominal one; check the hand"))
     if run.fit.moved_angst > _NOT_SETTLED * run.fit.spectra.scale.finest_angst:
         flags.append(Flag("not_converged", f"views still moved by {run.fit.moved_angst / 10:.2f} nm in the last step"))
-    shift = np.abs(alignment.geometry.shift_yx_angst) / series.pixel_size_angst / np.array(series.image_shape_yx)
-    far = tuple(np.array(alignment.tilt_ids)[(shift > 0.5).any(axis=1)].tolist())
-    if far:
-        flags.append(Flag("outlier_shift", "", far))
     return tuple(flags)

@@ -1,4 +1,4 @@
-"""Which views a match of projections rests on, and what to warn about, whatever kind of specimen it is."""
+"""Which views a result rests on, and what every method warns about."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from napari_tiltalign.geometry import wrap_deg
 from napari_tiltalign.model import Alignment, Flag, TiltSeries
 
-_FAR_FROM_NOMINAL_DEG = 5.0
+_FAR_FROM_NOMINAL_DEG, _HAND_IN_DOUBT_DEG = 5.0, 20.0
+_WHOLE = 0.95
+"""A view of which less is clear is reported as blocked in part."""
 _STILL_MOVING_PX = 0.3
 _FLAG_OF_REASON = {
     "dark": "dark_view",
@@ -40,6 +42,11 @@ class ReadSeries(Protocol):
         """tilt_id to how many pixels were not finite."""
         ...
 
+    @property
+    def clear(self) -> Mapping[int, float]:
+        """View to the part of it that is not blocked, 0 to 1."""
+        ...
+
 
 def included_views(
     series: TiltSeries, read: ReadSeries, used: NDArray[np.bool_]
@@ -61,13 +68,26 @@ def included_views(
     return included, tuple(reasons)
 
 
-def view_flags(series: TiltSeries, read: ReadSeries, alignment: Alignment) -> tuple[Flag, ...]:
-    """Warnings about views, the axis and shifts."""
+def view_flags(
+    series: TiltSeries, read: ReadSeries, alignment: Alignment, *, axis_searched: bool = False
+) -> tuple[Flag, ...]:
+    """Warnings about views, the axis and shifts.
+
+    Parameters
+    ----------
+    series, read, alignment
+        The series, what reading it told, and the result.
+    axis_searched
+        Whether the axis was searched for far from the nominal one.
+    """
     flags: list[Flag] = []
     for reason, name in _FLAG_OF_REASON.items():
         ids = tuple(i for i, r in zip(alignment.tilt_ids, alignment.reasons, strict=True) if r == reason)
         if ids:
             flags.append(Flag(name, f"{len(ids)} of {len(series)} images", ids))
+    partly = {series.tilt_ids[read.order[view]]: part for view, part in read.clear.items() if part < _WHOLE}
+    if partly:
+        flags.append(Flag("blocked_view", f"used as far as it is clear ({min(partly.values()):.0%})", tuple(partly)))
     if read.filled_pixels:
         total = sum(read.filled_pixels.values())
         flags.append(Flag("nan_pixels_filled", f"{total} pixels", tuple(read.filled_pixels)))
@@ -76,6 +96,10 @@ def view_flags(series: TiltSeries, read: ReadSeries, alignment: Alignment) -> tu
         flags.append(
             Flag("axis_far_from_nominal", f"{alignment.axis_deg:.1f} deg, nominal {series.nominal_axis_deg:.1f} deg")
         )
+    if axis_searched:
+        flags.append(Flag("hand_undetermined", "the axis was searched for; check the hand against a known series"))
+    elif abs(turn) > _HAND_IN_DOUBT_DEG:
+        flags.append(Flag("hand_undetermined", "the axis is far from the nominal one; check the hand"))
     shift = np.abs(alignment.geometry.shift_yx_angst) / series.pixel_size_angst / np.array(series.image_shape_yx)
     far = tuple(np.array(alignment.tilt_ids)[(shift > 0.5).any(axis=1)].tolist())
     if far:
