@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from deforming import blur_px
 
+from fake_cupy import FakeCupy
 from napari_tiltalign.errors import BadTiltSeries, Cancelled, MethodFailed
 from napari_tiltalign.geometry import RigidMotion, rotation_y
+from napari_tiltalign.images.compute import use_device
 from napari_tiltalign.methods.fiducial import Fiducial
 from napari_tiltalign.methods.projection_matching import PROJECTION_MATCHING, ProjectionMatching
 from napari_tiltalign.model import ArrayImage, Tilt, TiltSeries
@@ -18,6 +20,8 @@ BARE = Simulation(
     image_rows_px=240, image_columns_px=256, pixel_size_angst=20, tilt_step_deg=6, n_beads=0, texture="cytoplasm",
     thickness_nm=120, pretilt_deg=-7, axis_error_deg=4, n_dark_views=1,
 )  # fmt: skip
+SAME_PX = 0.01
+"""How far alignments on a GPU and on the CPU may lie apart: a few per cent of the error of either."""
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +45,18 @@ def test_a_series_without_beads_is_aligned(sample, aligned):
     np.testing.assert_array_equal(aligned.included, sample.truth.included)
     assert [reason for reason in aligned.reasons if reason] == ["dark"]
     assert "dark_view" in [flag.name for flag in aligned.flags]
+
+
+def test_the_gpu_gives_the_same(sample, aligned, gpu):
+    with use_device("cuda"):
+        again = PROJECTION_MATCHING(sample.series, ProjectionMatching(sample_thickness_nm=60))
+    assert difference(again, aligned, thickness_angst=BARE.thickness_angst).rms_px < SAME_PX
+    for name in ("sample_thickness_nm", "tilt_angle_offset_deg"):
+        assert again.statistics[name] == pytest.approx(aligned.statistics[name], rel=0.01)
+    if isinstance(gpu, FakeCupy):  # images go up once for every scale, and only what was measured comes back
+        images = 4.0 * len(sample.series) * BARE.image_rows_px * BARE.image_columns_px
+        assert 0 < gpu.uploaded_bytes < 20 * images
+        assert 0 < gpu.downloaded_bytes < 3 * images
 
 
 def test_motion_of_the_specimen_in_itself_is_found_where_there_is_some(aligned):

@@ -69,6 +69,12 @@ def to_host(array: Any) -> NDArray[Any]:
     return array if module is np else module.asnumpy(array)  # type: ignore[no-any-return]
 
 
+def as_index(index: Any, array: Any) -> Any:
+    """Return indices, or a single one, as an array takes them: CuPy refuses those of numpy."""
+    xp = module_of(array)
+    return index if xp is np else xp.asarray(index)
+
+
 def map_parts(function: Callable[[Item], Result], items: Iterable[Item], array: Any) -> list[Result]:
     """Apply a function to parts of an array: in threads on the CPU, in turns on the GPU, which is parallel itself."""
     return map_views(function, items) if module_of(array) is np else [function(item) for item in items]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_tiltalign.geometry import FloatArray
-from napari_tiltalign.images.arrays import map_some, module_of, transforms_of
+from napari_tiltalign.images.arrays import as_index, map_some, module_of, transforms_of
 from napari_tiltalign.images.flat import Grid
 from napari_tiltalign.images.prepare import Image, Mask
 
@@ -159,7 +159,7 @@ def band_of_tiles(
     rows, columns, factor = (xp.asarray(of) for of in (rows, columns, gain.astype(np.float32)))
 
     def transform(part: Any) -> None:
-        view = views[part] if xp is np else xp.asarray(views[part])
+        view = as_index(views[part], tiles)
         spectrum = transforms.rfft2(tiles[view])[..., rows, columns] * factor[part][..., None]
         values[:, part] = xp.moveaxis(spectrum, -1, 0)
 

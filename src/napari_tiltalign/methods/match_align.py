@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_tiltalign.geometry import FloatArray, RigidMotion, ViewGeometry, rotation_y
-from napari_tiltalign.images.prepare import Image
 from napari_tiltalign.methods.base import Progress, silent
 from napari_tiltalign.methods.flat_series import FlatSeries, Level, level_of
 from napari_tiltalign.methods.match_measure import Matched, Tiling, match
@@ -244,7 +244,7 @@ class _Rounds:
     support: tuple[float, float] = SUPPORT
     gold: bool = False
     """Gold on the faces is no slab: the score says nothing about how it is turned."""
-    beyond: Image | None = None
+    beyond: Any = None
 
     def repeated(self, state: State, times: int, *, reach: bool = False) -> State:
         """Do some rounds; views may be far off only in the first ones."""
@@ -280,7 +280,7 @@ class _Rounds:
         views = self.views(state)
         by = predictor(views, measure_structure(views, state.thickness_angst), state.thickness_angst)
         predicted = predict(views, by)
-        self.beyond = np.stack([views.image(spectrum) for spectrum in predicted.expectation])
+        self.beyond = views.images(predicted.expectation)
         tiling = Tiling.over(views.size, views.step_angst, _TILE * float(self.flat.field_yx_angst.max()))
         matched = match(views, predicted, by, tiling, reach_angst)
         before = views_from_geometry(state.geometry, 1.0)

@@ -9,13 +9,13 @@ displacement: a Newton step with the information that the model expects is its m
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy import fft
 
 from napari_tiltalign.geometry import FloatArray
-from napari_tiltalign.images.compute import map_views
-from napari_tiltalign.images.correlate import parabola_offsets
+from napari_tiltalign.images.arrays import as_index, map_some, module_of, to_host, transforms_of
+from napari_tiltalign.images.correlate import highest_points, spread_of
 from napari_tiltalign.images.prepare import Image
 from napari_tiltalign.methods.match_plane import PlaneViews, Spectra
 from napari_tiltalign.methods.match_predict import Predicted, Predictor
@@ -23,6 +23,8 @@ from napari_tiltalign.methods.match_predict import Predicted, Predictor
 _LEAST_COVERED = 0.02
 """Tiles of which a view covers less say nothing about it."""
 _LEAST_STRENGTH = 0.2
+_BYTES_PER_SAMPLE = 150.0
+"""Of memory that a GPU needs for intermediate results, for every sample of a view."""
 _QUALITY = (0.02, 1.0)
 
 
@@ -51,10 +53,11 @@ class Tiling:
         profiles = np.where(distance < 1.0, np.cos(0.5 * np.pi * np.minimum(distance, 1.0)) ** 2, 0.0)
         return cls(profiles.astype(np.float32), centres)
 
-    def sums(self, image: Image) -> FloatArray:
-        """Sums of an image (size, size) over every tile, shape (t * t,)."""
-        summed: FloatArray = (self.profiles @ image @ self.profiles.T).ravel().astype(np.float64)
-        return summed
+    def sums(self, image: Any) -> FloatArray:
+        """Sums of an image (size, size), or several, over every tile, shape (..., t * t), on the CPU."""
+        profiles = module_of(image).asarray(self.profiles)
+        summed = (profiles @ image @ profiles.T).reshape(*image.shape[:-2], -1)
+        return to_host(summed).astype(np.float64)
 
     def points_zyx(self) -> FloatArray:
         """Middles of the tiles at height 0, shape (t * t, 3), Angstrom."""
@@ -106,32 +109,37 @@ def match(views: PlaneViews, predicted: Predicted, by: Predictor, tiling: Tiling
     displacement, slope, samples = np.zeros((n, 2)), np.zeros((n, p, 2)), np.zeros((n, p))
     agreement, significance = np.zeros(n), np.zeros(n)
     curvature = np.zeros((n, p, 2))
-    k_y, k_x = (2j * np.pi * k for k in views.frequencies())
+    xp, index = module_of(views.spectra), np.flatnonzero(views.used)
+    turn_y, turn_x = (2j * np.pi * k for k in views.frequencies())
+    factors = xp.asarray(turn_y)[:, None], xp.asarray(turn_x)[None]
     per_sample = np.stack([np.diagonal(by.information_yx[axis]) for axis in (0, 1)], axis=1)
     strength = _strength(views, by)
 
-    def one(view: int) -> None:
-        seen, expected = predicted.seen[view], predicted.predicted[view]
+    def some(part: Any) -> None:
+        view = index[part]
+        of = as_index(view, views.spectra)
+        seen, expected = predicted.seen[of], predicted.predicted[of]
         agreement[view] = _correlation(seen, expected)
         place, significance[view] = _peak(views, seen, expected, reach_angst)
         if reach_angst > 0:
             displacement[view] = place
-            seen = (seen * np.exp(k_y * place[0])[:, None] * np.exp(k_x * place[1])).astype(np.complex64)
-        image, prediction, strong = views.image(seen), views.image(expected), strength[view]
+            back_y, back_x = np.exp(turn_y * place[..., :1]), np.exp(turn_x * place[..., 1:])
+            seen = (seen * xp.asarray(back_y)[..., None] * xp.asarray(back_x)[..., None, :]).astype(np.complex64)
+        image, prediction, strong = views.image(seen), views.image(expected), strength[of]
         prediction /= strong
-        weight = views.core[view] * strong
+        weight = views.core[of] * strong
         samples[view] = tiling.sums(weight)
-        fading = np.gradient(strong, views.step_angst)
-        for axis, factor in enumerate((k_y[:, None], k_x[None])):
+        fading = xp.gradient(strong, views.step_angst, axis=(-2, -1))
+        for axis, factor in enumerate(factors):
             change = views.image((seen * factor).astype(np.complex64))
             change_expected = views.image((expected * factor).astype(np.complex64)) - prediction * fading[axis]
             change_expected /= strong
             slope[view, :, axis] = tiling.sums(weight * 0.5 * (change * prediction - image * change_expected))
             curvature[view, :, axis] = tiling.sums(weight * change * change_expected)
             # the slope at the place where the view is, if the model is right
-            slope[view, :, axis] += displacement[view, axis] * per_sample[view, axis] * samples[view]
+            slope[view, :, axis] += (displacement[view, axis] * per_sample[view, axis])[..., None] * samples[view]
 
-    map_views(one, np.flatnonzero(views.used).tolist())
+    map_some(some, len(index), views.spectra, _BYTES_PER_SAMPLE * views.size**2)
     expected_curvature = samples[:, :, None] * per_sample[:, None]
     quality = curvature.sum(axis=(0, 2)) / np.maximum(expected_curvature.sum(axis=(0, 2)), 1e-30)
     seen_enough = samples > _LEAST_COVERED * samples.max()
@@ -140,37 +148,38 @@ def match(views: PlaneViews, predicted: Predicted, by: Predictor, tiling: Tiling
     return Matched(displacement, slope, samples, np.clip(quality, *_QUALITY), agreement, significance)
 
 
-def _strength(views: PlaneViews, by: Predictor) -> Image:
+def _strength(views: PlaneViews, by: Predictor) -> Any:
     """How much of its full strength a prediction has at every place, because not all views see all of the plane.
 
     Shape (n, size, size). Without taking this out, a prediction that fades towards the edge of the field looks as if
     it were displaced: all of the specimen would seem to shrink.
     """
+    xp = module_of(views.coverage)
     springs = np.maximum(-by.information_yx.sum(axis=0), 0.0)
     np.fill_diagonal(springs, 0.0)
     share = springs / np.maximum(springs.sum(axis=1, keepdims=True), 1e-30)
     seen = views.coverage + views.filled * (1.0 - views.coverage)
-    made: Image = np.maximum(np.tensordot(share.astype(np.float32), seen, 1), _LEAST_STRENGTH)
-    return made
+    return xp.maximum(xp.tensordot(xp.asarray(share.astype(np.float32)), seen, 1), _LEAST_STRENGTH)
 
 
-def _correlation(seen: Spectra, expected: Spectra) -> float:
-    twice = np.where(np.arange(seen.shape[1]) == 0, 1.0, 2.0)
+def _correlation(seen: Spectra, expected: Spectra) -> FloatArray:
+    """Correlation coefficient of transforms (..., rows, columns)."""
+    xp = module_of(seen)
+    twice = xp.asarray(np.where(np.arange(seen.shape[-1]) == 0, 1.0, 2.0))
     product, own, other = (
-        float(np.sum(a * twice, dtype=np.float64))
-        for a in ((np.conj(seen) * expected).real, np.square(np.abs(seen)), np.square(np.abs(expected)))
+        to_host(xp.sum(a * twice, axis=(-2, -1), dtype=np.float64))
+        for a in ((xp.conj(seen) * expected).real, xp.square(xp.abs(seen)), xp.square(xp.abs(expected)))
     )
-    return product / float(np.sqrt(own * other + 1e-30))
+    correlation: FloatArray = product / np.sqrt(own * other + 1e-30)
+    return correlation
 
 
-def _peak(views: PlaneViews, seen: Spectra, expected: Spectra, reach_angst: float) -> tuple[FloatArray, float]:
-    """Where the correlation is highest within reach, and its significance."""
-    surface = fft.fftshift(views.image(np.conj(expected) * seen))
+def _peak(views: PlaneViews, seen: Spectra, expected: Spectra, reach_angst: float) -> tuple[FloatArray, FloatArray]:
+    """Where the correlation of one view, or several, is highest within reach, and its significance."""
+    surface = views.image(module_of(seen).conj(expected) * seen)
+    surface = transforms_of(surface).fftshift(surface, axes=(-2, -1))
     middle, reach = views.size // 2, max(2, round(reach_angst / views.step_angst))
-    near = surface[middle - reach : middle + reach + 1, middle - reach : middle + reach + 1]
-    row, column = np.unravel_index(np.argmax(near), near.shape)
-    rest = surface[::3, ::3]
-    noise = 1.4826 * float(np.median(np.abs(rest - np.median(rest)))) + 1e-30
-    inside = np.clip([row, column], 1, 2 * reach - 1)
-    place = (inside + parabola_offsets(near, inside[:1], inside[1:])[0] - reach) * views.step_angst
-    return place, float(near[row, column]) / noise
+    window = slice(middle - reach, middle + reach + 1)
+    place, height = highest_points(surface[..., window, window])
+    noise = spread_of(surface[..., ::3, ::3])[1] + 1e-30
+    return (place - reach) * views.step_angst, height / noise

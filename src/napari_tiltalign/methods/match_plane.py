@@ -11,15 +11,14 @@ can be left out exactly.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from napari_tiltalign.geometry import FloatArray, ViewGeometry
-from napari_tiltalign.images.arrays import to_host
-from napari_tiltalign.images.compute import map_views
-from napari_tiltalign.images.prepare import Image
+from napari_tiltalign.images.arrays import as_index, filters_of, map_some, module_of, to_host, transforms_of
 from napari_tiltalign.methods.flat_series import Level
 from napari_tiltalign.methods.pair_graph import stretch_matrices
 
@@ -33,10 +32,13 @@ _HIGHPASS_CYCLES = 6.0
 SUPPORT = (0.35, 0.65)
 """Part of the views that must see a place for it to count at all, and to count in full: where few do, predictions of
 the others would be taken for data, and confirm themselves."""
+_BYTES_PER_SAMPLE = 100.0
+"""Of memory that a GPU needs for intermediate results, for every sample of a view."""
 _STRENGTH_OF_PREDICTIONS = 0.6
 """About how strong structure is in a prediction, relative to the view itself."""
 
-Spectra = NDArray[np.complex64]
+Spectra = Any
+"""Transforms, complex64; on the GPU if the images are."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,6 +70,8 @@ class PlaneViews:
         Shape (size, size): strength of what was filled in where a view does not see the plane; 0 if nothing was.
     highest
         Upper end of the band, cycles per Angstrom in the raw images.
+
+    Transforms and images are on the GPU if the level is.
     """
 
     geometry: ViewGeometry
@@ -76,9 +80,9 @@ class PlaneViews:
     row_index: NDArray[np.intp]
     size: int
     step_angst: float
-    coverage: Image
-    core: Image
-    filled: Image
+    coverage: Any
+    core: Any
+    filled: Any
     highest: float
 
     def frequencies(self) -> tuple[FloatArray, FloatArray]:
@@ -93,11 +97,20 @@ class PlaneViews:
         slopes: FloatArray = np.linalg.solve(rows[:, :, :2], rows[:, :, 2:])[:, ::-1, 0]
         return slopes
 
-    def image(self, spectrum: Spectra) -> Image:
-        """Turn a transform within the band, shape (rows, columns), into an image (size, size)."""
-        full = np.zeros((self.size, self.size // 2 + 1), np.complex64)
-        full[self.row_index, : spectrum.shape[1]] = spectrum
-        made: Image = fft.irfft2(full, (self.size, self.size))
+    def image(self, spectrum: Spectra) -> Any:
+        """Turn transforms within the band, shape (..., rows, columns), into images (..., size, size)."""
+        full = module_of(spectrum).zeros((*spectrum.shape[:-2], self.size, self.size // 2 + 1), np.complex64)
+        full[..., as_index(self.row_index, full), : spectrum.shape[-1]] = spectrum
+        return transforms_of(full).irfft2(full, (self.size, self.size))
+
+    def images(self, spectra: Spectra) -> Any:
+        """Turn the transforms of all views into images, shape (n, size, size)."""
+        made = module_of(spectra).empty((len(spectra), self.size, self.size), np.float32)
+
+        def some(part: Any) -> None:
+            made[part] = self.image(spectra[part])
+
+        map_some(some, len(spectra), spectra, _BYTES_PER_SAMPLE * self.size**2)
         return made
 
 
@@ -106,7 +119,7 @@ def plane_views(
     geometry: ViewGeometry,
     used: NDArray[np.bool_],
     highest: float,
-    beyond: Image | None = None,
+    beyond: Any = None,
     support: tuple[float, float] = SUPPORT,
 ) -> PlaneViews:
     """Stretch views of a level into the specimen plane.
@@ -132,63 +145,90 @@ def plane_views(
     size = int(fft.next_fast_len(round(_WINDOW * field / step), real=True))
     profile = np.clip((size / 2 - np.abs(np.arange(size) - (size - 1) / 2)) / (size * _TAPER), 0.0, 1.0)
     window = np.outer(*[np.sin(0.5 * np.pi * profile) ** 2] * 2).astype(np.float32)
-    matrices = stretch_matrices(geometry)
-    tiles, _ = level.tiles(geometry.shift_yx_angst[:, None], matrices, step, window)
-    tiles = to_host(tiles)
+    matrices, shift = stretch_matrices(geometry), geometry.shift_yx_angst
+    tiles, _ = level.tiles(shift[:, None], matrices, step, window)
+    xp, transforms = module_of(tiles), transforms_of(tiles)
     shrink = np.sqrt(np.abs(np.linalg.det(matrices)))
     rows = np.fft.fftfreq(size)
     row_index = np.flatnonzero(np.abs(rows) <= highest * step)
     columns = int(min(highest * step, 0.5) * size) + 1
     lowest = _HIGHPASS_CYCLES / field
-    k_y, k_x = rows[row_index] / step, np.arange(columns) / (size * step)
-    spectra = np.zeros((len(geometry), len(row_index), columns), np.complex64)
-    coverage, core = (np.zeros((len(geometry), size, size), np.float32) for _ in range(2))
+    k_y, k_x = xp.asarray(rows[row_index] / step), xp.asarray(np.arange(columns) / (size * step))
+    spectra = xp.zeros((len(geometry), len(row_index), columns), np.complex64)
+    coverage, core = (xp.zeros((len(geometry), size, size), np.float32) for _ in range(2))
+    views, window, kept_rows = np.flatnonzero(used), xp.asarray(window), as_index(row_index, tiles)
+    memory = _BYTES_PER_SAMPLE * size**2
 
-    views = np.flatnonzero(used).tolist()
+    def cover(part: Any) -> None:
+        view = views[part]
+        of = as_index(view, tiles)
+        coverage[of], core[of] = _coverage(tiles[of, 0], matrices[view], shift[view], level, step)
 
-    def cover(view: int) -> None:
-        shift = geometry.shift_yx_angst[view]
-        coverage[view], core[view] = _coverage(tiles[view, 0], matrices[view], shift, level, step)
-
-    map_views(cover, views)
-    seen_by = coverage[views].mean(axis=0) if views else coverage.sum(axis=0)
-    trusted = np.clip((seen_by - support[0]) / (support[1] - support[0]), 0.0, 1.0)
+    map_some(cover, len(views), tiles, memory)
+    seen_by = coverage[as_index(views, tiles)].mean(axis=0) if len(views) else coverage.sum(axis=0)
+    trusted = xp.clip((seen_by - support[0]) / (support[1] - support[0]), 0.0, 1.0)
     filled = (0.0 if beyond is None else _STRENGTH_OF_PREDICTIONS) * trusted
 
-    def one(view: int) -> None:
-        tile = tiles[view, 0]
-        core[view] *= trusted
+    def one(part: Any) -> None:
+        view = views[part]
+        of = as_index(view, tiles)
+        tile, shrunk = tiles[of, 0], xp.asarray(shrink[view].astype(np.float32))[..., None, None]
+        core[of] *= trusted
         if beyond is not None:
-            tile = tile + window * (1.0 - coverage[view]) * trusted * beyond[view] / np.float32(shrink[view])
+            tile = tile + window * (1.0 - coverage[of]) * trusted * beyond[of] / shrunk
         radius = raw_radius(matrices[view], k_y, k_x)
-        band = np.where(radius <= highest, -np.expm1(-0.5 * (radius / lowest) ** 2), 0.0) * shrink[view]
-        spectra[view] = fft.rfft2(tile)[row_index, :columns] * band.astype(np.float32)
+        band = xp.where(radius <= highest, -xp.expm1(-0.5 * (radius / lowest) ** 2), 0.0) * shrunk
+        spectra[of] = transforms.rfft2(tile)[..., kept_rows, :columns] * band.astype(np.float32)
 
-    map_views(one, views)
+    map_some(one, len(views), tiles, memory)
     return PlaneViews(geometry, used, spectra, row_index, size, step, coverage, core, filled, highest)
 
 
-def _coverage(tile: Image, matrix_yx: FloatArray, shift: FloatArray, level: Level, step: float) -> tuple[Image, Image]:
-    """Coverage and core of one view, see `PlaneViews`."""
-    size = len(tile)
+def _coverage(tiles: Any, matrices_yx: FloatArray, shift: FloatArray, level: Level, step: float) -> tuple[Any, Any]:
+    """Coverage and core of one view, or of several, see `PlaneViews`."""
+    xp = module_of(tiles)
+    size = tiles.shape[-1]
     place = (np.arange(size) - (size - 1) / 2) * step
     fade = FADE * float(level.series.field_yx_angst.max())
-    inside = np.inf
+    distances = []
     for axis in (0, 1):
-        seen = np.add.outer(matrix_yx[axis, 0] * place, matrix_yx[axis, 1] * place) + shift[axis]
-        inside = np.minimum(inside, 0.5 * level.series.field_yx_angst[axis] - np.abs(seen))
-    clear = tile != 0
-    if (~clear & (inside > fade)).any():
-        clear = ndimage.minimum_filter(clear, 2 * max(1, round(0.25 * fade / step)) + 1)
-    coverage = clear * np.sin(0.5 * np.pi * np.clip(inside / fade, 0.0, 1.0)) ** 2
-    core = clear * np.clip(2.0 * (inside / fade - 1.0), 0.0, 1.0)
+        down, right = (xp.asarray(matrices_yx[..., axis, k, None] * place) for k in (0, 1))
+        seen = down[..., None] + right[..., None, :] + xp.asarray(shift[..., axis, None, None])
+        distances.append(0.5 * float(level.series.field_yx_angst[axis]) - xp.abs(seen))
+    inside = xp.minimum(*distances)
+    clear = _without_fringes(tiles != 0, inside > fade, 2 * max(1, round(0.25 * fade / step)) + 1)
+    coverage = clear * xp.sin(0.5 * np.pi * xp.clip(inside / fade, 0.0, 1.0)) ** 2
+    core = clear * xp.clip(2.0 * (inside / fade - 1.0), 0.0, 1.0)
     return coverage.astype(np.float32), core.astype(np.float32)
 
 
-def raw_radius(matrix_yx: FloatArray, k_y: FloatArray, k_x: FloatArray) -> FloatArray:
-    """Length of the frequency in the raw image that a frequency of the plane stems from, shape (rows, columns)."""
-    inverse = np.linalg.inv(matrix_yx)
-    raw_y = inverse[0, 0] * k_y[:, None] + inverse[1, 0] * k_x
-    raw_x = inverse[0, 1] * k_y[:, None] + inverse[1, 1] * k_x
-    radius: FloatArray = np.hypot(raw_y, raw_x)
-    return radius
+def _without_fringes(clear: Any, inside: Any, width: int) -> Any:
+    """Make blocked parts larger, in views that have some inside."""
+    blocked = (~clear & inside).any(axis=(-2, -1))
+    if module_of(clear) is np:
+        return ndimage.minimum_filter(clear, width) if blocked else clear
+    for view in np.flatnonzero(to_host(blocked)).tolist():
+        clear[view] = filters_of(clear).minimum_filter(clear[view].astype(np.float32), width) > 0
+    return clear
+
+
+def raw_radius(matrices_yx: FloatArray, k_y: Any, k_x: Any) -> Any:
+    """Length of the frequency in a raw image that a frequency of the plane stems from.
+
+    Parameters
+    ----------
+    matrices_yx
+        Shape (..., 2, 2): steps in the plane to steps in the views.
+    k_y, k_x
+        Frequencies along both sides, on the CPU or the GPU.
+
+    Returns
+    -------
+    array
+        Shape (..., rows, columns), where the frequencies are.
+    """
+    xp = module_of(k_y)
+    inverse = xp.asarray(np.linalg.inv(matrices_yx))[..., None, None]
+    raw_y = inverse[..., 0, 0, :, :] * k_y[:, None] + inverse[..., 1, 0, :, :] * k_x
+    raw_x = inverse[..., 0, 1, :, :] * k_y[:, None] + inverse[..., 1, 1, :, :] * k_x
+    return xp.hypot(raw_y, raw_x)

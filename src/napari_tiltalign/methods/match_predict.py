@@ -14,12 +14,13 @@ to its prediction.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_tiltalign.geometry import FloatArray
-from napari_tiltalign.images.compute import map_views
+from napari_tiltalign.images.arrays import as_index, map_some, module_of, stack_some, to_host
 from napari_tiltalign.methods.inverses import inverses
 from napari_tiltalign.methods.match_plane import PlaneViews, Spectra, raw_radius
 from napari_tiltalign.methods.pair_graph import stretch_matrices
@@ -51,12 +52,21 @@ class Structure:
     share: FloatArray
     view_factor: FloatArray
 
-    def amplitude(self, view: int, radius: FloatArray) -> FloatArray:
-        """Square root of the share of structure of a view at raw frequencies, cycles per Angstrom."""
-        ring = np.minimum((radius / self.ring_width).astype(np.intp), len(self.share) - 1)
-        share = np.clip(self.view_factor[view] * self.share[ring], 0.0, _MOST_STRUCTURE)
-        amplitude: FloatArray = np.sqrt(np.where(radius <= self.ring_width * len(self.share), share, 0.0))
-        return amplitude
+    def amplitude(self, view: Any, radius: Any) -> Any:
+        """Square root of the share of structure of one view, or several, at raw frequencies, cycles per Angstrom.
+
+        Parameters
+        ----------
+        view
+            A view or k of them.
+        radius
+            Shape (rows, columns) or (k, rows, columns), on the CPU or the GPU, where the result is too.
+        """
+        xp = module_of(radius)
+        ring = xp.minimum((radius / self.ring_width).astype(np.int64), len(self.share) - 1)
+        factor = xp.asarray(self.view_factor[view])[..., None, None]
+        share = xp.clip(factor * xp.asarray(self.share)[ring], 0.0, _MOST_STRUCTURE)
+        return xp.sqrt(xp.where(radius <= self.ring_width * len(self.share), share, 0.0))
 
 
 def measure_structure(views: PlaneViews, thickness_angst: float) -> Structure:
@@ -69,47 +79,59 @@ def measure_structure(views: PlaneViews, thickness_angst: float) -> Structure:
     thickness_angst
         Thickness of the slab.
     """
-    n, width = len(views.used), views.highest / _RINGS
-    power = np.zeros((n, _RINGS))
+    xp, width = module_of(views.spectra), views.highest / _RINGS
     k_y, k_x = views.frequencies()
-    matrices, slopes = stretch_matrices(views.geometry), views.slopes()
     weight_x = np.where(np.arange(len(k_x)) == 0, 1.0, 2.0)
+    on_both_sides, there = xp.asarray(weight_x), (xp.asarray(k_y), xp.asarray(k_x))
     index = np.flatnonzero(views.used)
-    rings = {int(i): _ring(raw_radius(matrices[i], k_y, k_x), width) for i in index}
+    matrices, slope = stretch_matrices(views.geometry)[index], views.slopes()[index, 1]
+    m, samples = len(index), float(len(k_y) * len(k_x))
+    rings = xp.empty((m, len(k_y), len(k_x)), np.int64)
+    everywhere = xp.broadcast_to(on_both_sides, rings.shape)
 
-    def power_of(i: int) -> None:
-        own = np.square(np.abs(views.spectra[i])) * weight_x
-        power[i] = np.bincount(rings[i].ravel(), own.ravel(), _RINGS + 1)[:_RINGS]
+    def power_of(part: Any) -> FloatArray:
+        radius = raw_radius(matrices[part], *there)
+        rings[part] = xp.minimum((radius / width).astype(np.int64), _RINGS)
+        own = xp.square(xp.abs(views.spectra[as_index(index[part], rings)])) * on_both_sides
+        return np.stack([_sums_over_rings(of, rings[part]) for of in (own, everywhere[part])], axis=-2)
 
-    map_views(power_of, index.tolist())
-    pairs = [(int(index[k]), int(index[k + s])) for s in _NEIGHBOURS for k in range(len(index) - s)]
+    sums = stack_some(power_of, m, views.spectra, 100.0 * samples)
+    # and none beyond the last ring
+    power = xp.asarray(np.pad(sums[:, 0] / np.maximum(sums[:, 1], 1.0), ((0, 0), (0, 1))))
+    first, second = np.array([(k, k + step) for step in _NEIGHBOURS for k in range(m - step)]).reshape(-1, 2).T
+    overlap = np.sinc(thickness_angst * (k_x * (slope[second] - slope[first])[:, None]))
+    weight = np.where(overlap > _LEAST_OVERLAP, overlap, 0.0) * weight_x
 
-    def product_of(pair: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
-        i, j = pair
-        overlap = np.sinc(thickness_angst * (k_x * (slopes[j] - slopes[i])[1]))
-        weight = np.where(overlap > _LEAST_OVERLAP, overlap, 0.0) * weight_x
-        found = (np.conj(views.spectra[i]) * views.spectra[j]).real * weight
-        middle = np.maximum(rings[i], rings[j]).ravel()
-        expected = np.sqrt(_per_ring(power[i])[rings[i]] * _per_ring(power[j])[rings[j]]) * (overlap * weight)
-        sums = [np.bincount(middle, of.ravel(), _RINGS + 1)[:_RINGS].astype(np.float64) for of in (found, expected)]
-        return sums[0], sums[1]
+    def product_of(part: Any) -> FloatArray:
+        i, j = (as_index(of[part], rings) for of in (first, second))
+        mine, other = (views.spectra[as_index(index[of[part]], rings)] for of in (first, second))
+        weighing = xp.asarray(weight[part])[..., None, :]
+        found = (xp.conj(mine) * other).real * weighing
+        expected = xp.sqrt(_of_ring(power[i], rings[i]) * _of_ring(power[j], rings[j]))
+        expected *= xp.asarray(overlap[part])[..., None, :] * weighing
+        middle = xp.maximum(rings[i], rings[j])
+        return np.stack([_sums_over_rings(of, middle) for of in (found, expected)], axis=-2)
 
-    ones = np.broadcast_to(weight_x, (len(k_y), len(k_x))).ravel()
-    counts = {i: np.bincount(ring.ravel(), ones, _RINGS + 1) for i, ring in rings.items()}
-    for i in rings:
-        power[i] /= np.maximum(counts[i][:_RINGS], 1.0)
-    found = map_views(product_of, pairs)
-    return _fitted(n, width, pairs, np.array([f for f, _ in found]), np.array([e for _, e in found]))
-
-
-def _per_ring(power: FloatArray) -> FloatArray:
-    """Power of every ring, and none beyond the last."""
-    return np.append(power, 0.0)
+    told = stack_some(product_of, len(first), views.spectra, 100.0 * samples)
+    pairs = [(int(index[i]), int(index[j])) for i, j in zip(first, second, strict=True)]
+    return _fitted(len(views.used), width, pairs, told[:, 0], told[:, 1])
 
 
-def _ring(radius: FloatArray, width: float) -> NDArray[np.intp]:
-    ring: NDArray[np.intp] = np.minimum((radius / width).astype(np.intp), _RINGS)
-    return ring
+def _sums_over_rings(values: Any, ring: Any) -> FloatArray:
+    """Sums of an image (rows, columns), or several, over rings, shape (..., rings), on the CPU."""
+    if module_of(values) is np:
+        return np.bincount(ring.ravel(), values.ravel(), _RINGS + 1)[:_RINGS].astype(np.float64)
+    xp = module_of(values)
+    # one after the other, because adding all at once comes out in another order every time
+    sums = [xp.where(ring == k, values, 0.0).sum(axis=(-2, -1), dtype=np.float64) for k in range(_RINGS)]
+    return to_host(xp.stack(sums, axis=-1))
+
+
+def _of_ring(power: Any, ring: Any) -> Any:
+    """Power at every place of an image, from that of its rings; or of several images."""
+    if ring.ndim == 2:  # of numpy's ways the fast one
+        return power[ring]
+    return power[module_of(ring).arange(len(ring))[:, None, None], ring]
 
 
 def _fitted(n: int, width: float, pairs: list[tuple[int, int]], found: FloatArray, expected: FloatArray) -> Structure:
@@ -139,7 +161,7 @@ class Predictor:
     Attributes
     ----------
     precision
-        Shape (columns, bins, n, n): Q = K^-1; unit rows for views that take no part.
+        Shape (columns, bins, n, n): Q = K^-1; unit rows for views that take no part. On the GPU if the views are.
     information_yx
         Shape (2, n, n): sums over all frequencies of ``(2 pi k)^2 (Q_ij K_ij - delta_ij)`` for k along y and x, per
         sample of the plane: the information about displacements of the views, per square Angstrom.
@@ -149,7 +171,7 @@ class Predictor:
         Shape (rows,).
     """
 
-    precision: NDArray[np.float32]
+    precision: Any
     information_yx: FloatArray
     log_determinant: float
     bin_of_row: NDArray[np.intp]
@@ -167,35 +189,41 @@ def predictor(views: PlaneViews, structure: Structure, thickness_angst: float) -
     thickness_angst
         Thickness of the slab.
     """
-    k_x = views.frequencies()[1]
+    xp, k_x = module_of(views.spectra), views.frequencies()[1]
     row_number = np.abs(np.fft.fftfreq(views.size) * views.size)[views.row_index].round().astype(np.intp)
     bin_of_row = row_number // _ROWS_PER_BIN
     n_bins = int(bin_of_row.max()) + 1
     bin_k = (np.arange(n_bins) * _ROWS_PER_BIN + 0.5 * (_ROWS_PER_BIN - 1)) / (views.size * views.step_angst)
-    rows_in_bin = np.bincount(bin_of_row, minlength=n_bins)
-    n = len(views.used)
+    n, index = len(views.used), np.flatnonzero(views.used)
     matrices, slopes = stretch_matrices(views.geometry), views.slopes()
-    amplitude = np.zeros((len(k_x), n_bins, n), np.float32)
-    for i in np.flatnonzero(views.used):
-        amplitude[:, :, i] = structure.amplitude(int(i), raw_radius(matrices[i], bin_k, k_x)).T
-    apart = slopes[:, None, 1] - slopes[None, :, 1]
-    precision = np.empty((len(k_x), n_bins, n, n), np.float32)
+    amplitude = xp.zeros((len(k_x), n_bins, n), np.float32)
+    there = xp.asarray(bin_k), xp.asarray(k_x)
 
-    def one(column: int) -> tuple[FloatArray, float]:
+    def fill(part: Any) -> None:
+        view = index[part]
+        amplitude[:, :, as_index(view, amplitude)] = structure.amplitude(view, raw_radius(matrices[view], *there)).T
+
+    map_some(fill, len(index), amplitude, 100.0 * len(k_x) * n_bins)
+    apart, own = xp.asarray(slopes[:, None, 1] - slopes[None, :, 1]), xp.arange(n)
+    precision = xp.empty((len(k_x), n_bins, n, n), np.float32)
+    frequencies = np.where(np.arange(len(k_x)) == 0, 1.0, 2.0)[:, None] * np.bincount(bin_of_row, minlength=n_bins)
+    squares = np.stack(np.broadcast_arrays(bin_k**2, k_x[:, None] ** 2))
+    weights = (2 * np.pi) ** 2 / views.size**2 * frequencies * squares
+
+    def some(column: Any) -> tuple[FloatArray, float]:
         r = amplitude[column]
-        covariance = (r[:, :, None] * r[:, None, :]) * np.sinc(thickness_angst * k_x[column] * apart).astype(np.float32)
-        covariance[:, np.arange(n), np.arange(n)] = 1.0
+        kept = xp.sinc(xp.asarray(thickness_angst * k_x[column])[..., None, None] * apart).astype(np.float32)
+        covariance = (r[..., :, None] * r[..., None, :]) * kept[..., None, :, :]
+        covariance[..., own, own] = 1.0
+        covariance = covariance.reshape(-1, n, n)
         inverse, log_determinants = inverses(covariance)
-        precision[column] = inverse
-        twice = 1.0 if column == 0 else 2.0
+        precision[column] = inverse.reshape(precision[column].shape)
         informed = inverse * covariance
-        informed[:, np.arange(n), np.arange(n)] -= 1.0
-        weight = twice * rows_in_bin * (2 * np.pi) ** 2 / views.size**2
-        y_x = np.stack([(weight * bin_k**2) @ informed.reshape(n_bins, -1),
-                        (weight * k_x[column] ** 2) @ informed.reshape(n_bins, -1)])  # fmt: skip
-        return y_x.reshape(2, n, n), float(twice * rows_in_bin @ log_determinants)
+        informed[:, own, own] -= 1.0
+        y_x = xp.asarray(weights[:, column].reshape(2, -1)) @ informed.reshape(len(informed), -1)
+        return to_host(y_x).reshape(2, n, n), float(frequencies[column].ravel() @ to_host(log_determinants))
 
-    found = map_views(one, range(len(k_x)))
+    found = map_some(some, len(k_x), precision, 40.0 * n_bins * n**2)
     information = np.sum([f for f, _ in found], axis=0)
     return Predictor(precision, information, sum(d for _, d in found), bin_of_row)
 
@@ -223,27 +251,53 @@ class Predicted:
 
 def predict(views: PlaneViews, by: Predictor) -> Predicted:
     """Predict all views, each from the others."""
-    n = len(views.used)
-    seen, predicted, expectation = (np.zeros_like(views.spectra) for _ in range(3))
-    diagonal = np.sqrt(by.precision[:, :, np.arange(n), np.arange(n)])
-    sums = np.zeros((by.precision.shape[1], 3))
+    xp = module_of(views.spectra)
+    own = xp.arange(len(views.used))
+    seen, predicted, expectation = (xp.zeros_like(views.spectra) for _ in range(3))
+    diagonal = xp.sqrt(by.precision[:, :, own, own])
 
-    def one(bin_: int) -> None:
+    def of_bin(bin_: int) -> FloatArray:
         rows = np.flatnonzero(by.bin_of_row == bin_)
-        data = np.ascontiguousarray(views.spectra[:, rows].transpose(2, 0, 1))
-        weighted = _times(by.precision[:, bin_], data)
-        root = diagonal[:, bin_, :, None]
-        twice = np.where(np.arange(len(data)) == 0, 1.0, 2.0)[:, None, None]
-        gained = (np.conj(data) * (data - weighted)).real
-        sums[bin_] = [np.sum(of * twice, dtype=np.float64) for of in (gained, np.square(np.abs(data)), data != 0)]
-        own = root * data
-        seen[:, rows] = own.transpose(1, 2, 0)
-        predicted[:, rows] = (own - weighted / root).transpose(1, 2, 0)
-        expectation[:, rows] = (data - weighted / root**2).transpose(1, 2, 0)
+        data = views.spectra[:, rows].transpose(2, 0, 1)
+        made, sums = _made_of(data, by.precision[:, bin_], diagonal[:, bin_, :, None])
+        for into, what in zip((seen, predicted, expectation), made, strict=True):
+            into[:, rows] = what.transpose(1, 2, 0)
+        return sums
 
-    map_views(one, range(by.precision.shape[1]))
+    def of_rows(rows: slice) -> FloatArray:
+        bins = as_index(by.bin_of_row[rows], diagonal)
+        data = views.spectra[:, rows].transpose(2, 1, 0)[..., None]
+        made, sums = _made_of(data, by.precision[:, bins], diagonal[:, bins, :, None])
+        for into, what in zip((seen, predicted, expectation), made, strict=True):
+            into[:, rows] = what[..., 0].transpose(2, 1, 0)
+        return sums[None]
+
+    if xp is np:
+        sums = stack_some(of_bin, by.precision.shape[1], diagonal, 0.0)
+    else:
+        columns, _, n = diagonal.shape
+        sums = stack_some(of_rows, len(by.bin_of_row), diagonal, 8.0 * columns * n**2)
     gain, power, terms = sums.sum(axis=0)
     return Predicted(seen, predicted, expectation, float(gain * terms / max(power, 1e-30)))
+
+
+def _made_of(data: Any, matrices: Any, root: Any) -> tuple[tuple[Any, Any, Any], FloatArray]:
+    """Views and predictions as in `Predicted`, and sums for the gain.
+
+    Parameters
+    ----------
+    data, matrices, root
+        Shapes (columns, ..., n, m), (columns, ..., n, n) and (columns, ..., n, 1): transforms, Q, and the root of its
+        diagonal.
+    """
+    xp = module_of(data)
+    data = xp.ascontiguousarray(data)
+    weighted = _times(matrices, data)
+    twice = xp.asarray(np.where(np.arange(len(data)) == 0, 1.0, 2.0)).reshape(-1, *[1] * (data.ndim - 1))
+    gained = (xp.conj(data) * (data - weighted)).real
+    sums = [to_host(xp.sum(of * twice, dtype=np.float64)) for of in (gained, xp.square(xp.abs(data)), data != 0)]
+    own = root * data
+    return (own, own - weighted / root, data - weighted / root**2), np.array(sums)
 
 
 def score(views: PlaneViews, thickness_angst: float) -> float:
@@ -255,8 +309,7 @@ def score(views: PlaneViews, thickness_angst: float) -> float:
     return 0.5 * (predict(views, by).gain - by.log_determinant)
 
 
-def _times(matrices: NDArray[np.float32], data: Spectra) -> Spectra:
-    """Products of real matrices (c, n, n) with complex data (c, n, m)."""
-    real = data.view(np.float32).reshape(*data.shape[:2], -1)
-    product: Spectra = np.ascontiguousarray(matrices @ real).view(np.complex64)
-    return product
+def _times(matrices: Any, data: Any) -> Any:
+    """Products of real matrices (..., n, n) with complex data (..., n, m)."""
+    real = data.view(np.float32).reshape(*data.shape[:-1], -1)
+    return module_of(data).ascontiguousarray(matrices @ real).view(np.complex64)

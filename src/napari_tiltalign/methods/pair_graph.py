@@ -22,7 +22,7 @@ from scipy import fft
 from scipy.sparse.csgraph import connected_components
 
 from napari_tiltalign.geometry import FloatArray, ViewGeometry
-from napari_tiltalign.images.arrays import map_some, module_of, stack_some, to_host, transforms_of
+from napari_tiltalign.images.arrays import as_index, map_some, module_of, stack_some, to_host, transforms_of
 from napari_tiltalign.images.correlate import highest_points, spread_of
 from napari_tiltalign.methods.flat_series import FlatSeries, Level, level_of
 
@@ -184,7 +184,7 @@ class _Stretched:
         spectra = xp.empty((len(views), *band.shape), np.complex64)
 
         def transform(part: Any) -> None:
-            view = views[part] if xp is np else xp.asarray(views[part])
+            view = as_index(views[part], tiles)
             spectrum = transforms.rfft2(tiles[view, 0]) * band
             power = xp.sum(xp.square(xp.abs(spectrum)), axis=(-2, -1), dtype=np.float64)
             spectra[part] = spectrum / (xp.sqrt(power) + 1e-30).astype(np.float32)[..., None, None]
@@ -207,7 +207,7 @@ class _Stretched:
     def cross_spectra(self, pairs: NDArray[np.intp], kept: NDArray[np.float32]) -> Any:
         """Products of two transforms, weighted by what is kept; pairs of shape (2,), or (2, k) on the GPU."""
         xp = module_of(self.spectra)
-        first, second = pairs if xp is np else xp.asarray(pairs)
+        first, second = as_index(pairs, self.spectra)
         return xp.conj(self.spectra[first]) * self.spectra[second] * xp.asarray(kept)[..., None, :]
 
     def correlated(self, steps: Sequence[int]) -> Pairs:

@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from napari_tiltalign.geometry import FloatArray, frozen_array
-from napari_tiltalign.images.arrays import map_parts, module_of, stack_some, to_host
+from napari_tiltalign.images.arrays import as_index, map_parts, module_of, stack_some, to_host
 from napari_tiltalign.methods.inverses import inverses
 
 Result = TypeVar("Result")
@@ -234,7 +234,7 @@ def fitted(spectra: Spectra, coherence: Coherence, slab: Any) -> Coherence:
     both = np.maximum((seen[first] & seen[second]).sum(axis=1), 1).astype(np.float32)
 
     def product(part: Any) -> Any:
-        one, other = (spectra.values[:, of[part] if xp is np else xp.asarray(of[part])] for of in (first, second))
+        one, other = (spectra.values[:, as_index(of[part], spectra.values)] for of in (first, second))
         return (one.real * other.real + one.imag * other.imag).sum(axis=-1).T
 
     measured = stack_some(product, len(first), spectra.values, 32.0 * n_k * p) / both[:, None]
