@@ -331,7 +331,7 @@ def test_plan_says_what_would_be_done_and_writes_nothing(nudge: NudgeMethod, sta
     before = contents(star.parent)
     plan = plan_dataset(read(star), Nudge(trouble="fails"), star.parent / "out")
     assert {one.name: one.why for one in plan.series} == {
-        "TS_01": "kept", "unlucky_02": "failed before", "TS_03": "images, options or version have changed"
+        "TS_01": "kept", "unlucky_02": "failed before", "TS_03": "its images, or what it starts from, have changed"
     }  # fmt: skip
     assert plan.memory_bytes > 2e8
     assert plan.seconds > 0

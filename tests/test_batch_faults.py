@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import types
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,11 @@ from napari_tiltalign.io.run_lock import RunLock
 from napari_tiltalign.io.series_state import SeriesState
 from napari_tiltalign.io.star import read_star
 from napari_tiltalign.model import Dataset, TiltSeries
+from napari_tiltalign.quality.checking import check_series
 
 SOURCES = sorted((Path(__file__).parents[1] / "src").rglob("*.py"))
 SERIAL = Placement("serial")
+VERSION = version("napari-tiltalign")
 
 
 @pytest.fixture
@@ -104,14 +107,18 @@ def test_row_64_a_read_only_input_is_fine(nudge: NudgeMethod, star: Path, tmp_pa
     assert len(summary.aligned) == 3
 
 
-@pytest.fixture
-def greedy(nudge: NudgeMethod, monkeypatch: pytest.MonkeyPatch) -> NudgeMethod:
+class Greedy(NudgeMethod):
     """A method that takes 8 GB for an image of 6 x 8 pixels."""
 
-    def memory_bytes(self: NudgeMethod, series: TiltSeries, options: Nudge) -> float:
+    def memory_bytes(self, series: TiltSeries, options: Nudge) -> float:
+        """Memory for one image."""
         return float(np.prod(series.image_shape_yx)) / 48.0 * 8e9
 
-    monkeypatch.setattr(NudgeMethod, "memory_bytes", memory_bytes, raising=False)
+
+@pytest.fixture
+def greedy(nudge: NudgeMethod, monkeypatch: pytest.MonkeyPatch) -> NudgeMethod:
+    """The method, and it says itself how much memory it takes."""
+    monkeypatch.setattr(nudge, "__class__", Greedy)
     return nudge
 
 
@@ -271,16 +278,62 @@ def test_row_68_workers_that_dask_has_given_up_are_started_again() -> None:
     Crew(FakeClient(), 4, False).heal()  # type: ignore[arg-type]  # workers of others are their affair
 
 
-def test_row_73_a_new_version_does_it_again_and_says_why(
-    nudge: NudgeMethod, star: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run(star)
+class Told(Watcher):
+    """Remembers what a person is told."""
+
+    def __init__(self) -> None:
+        self.notices: list[str] = []
+
+    def notice(self, message: str) -> None:
+        """Remember it."""
+        self.notices.append(message)
+
+
+@pytest.fixture
+def newer(nudge: NudgeMethod, star: Path, monkeypatch: pytest.MonkeyPatch) -> NudgeMethod:
+    """Everything was aligned by this version, and then another one was installed."""
     from napari_tiltalign.batch import plan
 
+    assert len(run(star).aligned) == 3
+    nudge.aligned.clear()
     monkeypatch.setattr(plan, "version", lambda package: "99.0")
+    return nudge
+
+
+def test_row_73_a_new_version_does_it_again_and_says_why(newer: NudgeMethod, star: Path) -> None:
     planned = plan_dataset(read(star), Nudge(), star.parent / "out", placement=SERIAL)
-    assert {one.why for one in planned.series} == {"images, options or version have changed"}
+    assert {one.why for one in planned.series} == {f"was made by version {VERSION}"}
     assert len(planned.to_align) == 3
+    told = Told()
+    run(star, watcher=told)
+    assert newer.aligned == ["TS_01", "unlucky_02", "TS_03"]
+    assert told.notices == [
+        f"3 of 3 series were aligned in just this way by version {VERSION}, and are aligned again by version 99.0; "
+        "--keep-older keeps such results"
+    ]
+
+
+def test_row_73_or_keeps_what_an_older_version_has_done(newer: NudgeMethod, star: Path) -> None:
+    state = star.parent / "out/external/TS_03/state.json"
+    state.write_text(state.read_text().replace(f'"version": "{VERSION}"', '"version": ""'))  # as before it was kept
+    told = Told()
+    kept = run(star, existing=Existing.KEEP_OLDER, watcher=told)
+    assert newer.aligned == ["TS_03"]
+    assert [one.kept for one in kept.aligned][:2] == [f"kept from an earlier run, by version {VERSION}"] * 2
+    assert told.notices == []
+    other = run(star, Nudge(amount_nm=3.0), existing=Existing.KEEP_OLDER)
+    assert [one.kept for one in other.aligned] == ["", "", ""], "older, but of other options"
+
+
+def test_what_has_changed_is_told(nudge: NudgeMethod, star: Path) -> None:
+    run(star)
+    image = next((star.parent / "frames").glob("02_*"))
+    image.write_bytes(image.read_bytes())
+    why = {one.name: one.why for one in plan_dataset(read(star), Nudge(), star.parent / "out").series}
+    assert why["TS_01"] == "kept"
+    assert why["TS_03"] == "its images, or what it starts from, have changed"
+    other = plan_dataset(read(star), Nudge(amount_nm=3.0), star.parent / "out")
+    assert {one.why for one in other.series} == {"options or version have changed"}
 
 
 def test_row_75_few_failures_of_many_are_on_the_first_screen(nudge: NudgeMethod, write_project: Any) -> None:
@@ -302,8 +355,34 @@ def test_row_77_images_outside_of_the_project_are_read_and_nothing_is_written_th
     for table in (star.parent / "tilt_series").iterdir():
         table.write_text(table.read_text().replace("frames/", f"{elsewhere}/"))
     before = {file: (file.stat().st_mtime_ns, file.stat().st_size) for file in elsewhere.iterdir()}
+    for series in read(star):
+        (finding,) = [found for found in check_series(series).findings if found.name == "images_elsewhere"]
+        assert (finding.level, finding.where) == ("note", series.tilt_ids)
+        assert f"5 of 5, in {elsewhere}" in finding.what
     assert len(run(star).aligned) == 3
+    flags = {flag.name for flag in record_of(star, "TS_01").flags}
+    assert "images_elsewhere" not in flags, "it has no bearing on the alignment"
     assert {file: (file.stat().st_mtime_ns, file.stat().st_size) for file in elsewhere.iterdir()} == before
+
+
+def test_row_77_links_in_the_project_are_part_of_it(star: Path, tmp_path: Path) -> None:
+    (star.parent / "frames").rename(tmp_path / "elsewhere")
+    (star.parent / "frames").symlink_to(tmp_path / "elsewhere")
+    assert not [flag for series in read(star) for flag in series.flags if flag.name == "images_elsewhere"]
+
+
+def test_row_36_an_image_that_is_missing_is_told_with_the_result(
+    nudge: NudgeMethod, star: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from napari_tiltalign.cli import main
+
+    lost = next((star.parent / "frames").glob("02_*"))
+    lost.unlink()
+    assert main(["align", "nudge", str(star), "-o", str(star.parent / "out"), "--scheduler", "serial"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "views" in line]
+    assert ["images_missing" in line for line in lines] == [False, False, True]
+    told = {flag.name: flag.detail for flag in record_of(star, "TS_03").flags}
+    assert lost.name in told["images_missing"]
 
 
 def test_row_76_row_78_no_name_leaves_the_folder_or_stops_the_others(

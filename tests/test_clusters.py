@@ -199,3 +199,14 @@ def test_row_83_without_the_certificates_nothing_is_run(
         )
     with cluster, pytest.raises((OSError, TypeError)):
         align_dataset(read(star), Nudge(), star.parent / "out", placement=Placement(cluster.scheduler_address))
+
+
+def test_a_scheduler_that_does_not_answer_is_told_with_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(*arguments: object, **options: object) -> None:
+        raise OSError("timed out")
+
+    monkeypatch.setattr("distributed.Client", nobody)
+    with pytest.raises(ConnectionError) as caught, module._connected("tcp://far:1"):
+        pass
+    said = "no Dask scheduler answers at tcp://far:1 (timed out); start it (dask scheduler), or correct the address"
+    assert str(caught.value).startswith(said)

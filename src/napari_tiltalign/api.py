@@ -17,6 +17,9 @@ from napari_tiltalign.model import Alignment, Dataset, Provenance, TiltSeries
 
 __all__ = ["align", "method_of", "read", "read_alignment", "write", "write_alignment"]
 
+_NOT_OF_RESULTS = frozenset({"dose_order_inconsistent", "images_elsewhere"})
+"""Flags of a series that have no bearing on how it is aligned; `check` tells them."""
+
 
 def align(
     series: TiltSeries,
@@ -41,7 +44,8 @@ def align(
     Returns
     -------
     Alignment
-        Also from a poor fit, with flags. It says how it was made and of what.
+        Also from a poor fit, with flags: those of the series, such as images that could not be read, and those of the
+        result. It says how it was made and of what.
 
     Raises
     ------
@@ -65,13 +69,15 @@ def align(
     method = method_of(options)
     with single_threaded_algebra():  # sums come out the same whatever the number of cores
         alignment = method(series, options, start=start, progress=progress)
+    of_input = tuple(flag for flag in series.flags if flag.name not in _NOT_OF_RESULTS)
     return alignment.replace(
+        flags=(*of_input, *alignment.flags),
         provenance=Provenance(
             method=method.name,
             options=options.model_dump(mode="json"),
             version=version("napari-tiltalign"),
             input_fingerprint=input_fingerprint(series),
-        )
+        ),
     )
 
 

@@ -283,7 +283,13 @@ def _connected(target: SpecCluster | str) -> Iterator[Client]:
     from distributed import Client
 
     security = _given_security() if isinstance(target, str) and target.startswith("tls") else None
-    client = Client(target, security=security, set_as_default=False, timeout="15s")
+    try:
+        client = Client(target, security=security, set_as_default=False, timeout="15s")
+    except OSError as error:
+        if not isinstance(target, str):
+            raise
+        problem = f"no Dask scheduler answers at {target} ({error})"
+        raise ConnectionError(f"{problem}; start it (dask scheduler), or correct the address (--scheduler)") from error
     try:
         yield client
     finally:

@@ -17,7 +17,7 @@ from typing import Any
 
 from napari_tiltalign.api import method_of
 from napari_tiltalign.batch.demands import machine_memory_bytes, memory_bytes, raw_bytes, typical_seconds
-from napari_tiltalign.batch.job import MOST_BINNING, binned_fingerprint, internal_error, reason_of
+from napari_tiltalign.batch.job import MOST_BINNING, binned_fingerprint, binned_work, internal_error, reason_of
 from napari_tiltalign.batch.outcome import SeriesOutcome
 from napari_tiltalign.batch.placement import Placement
 from napari_tiltalign.batch.starts import start_digest, start_file
@@ -45,6 +45,8 @@ class Existing(StrEnum):
     RESUME = "resume"
     """Keep what is done in exactly this way and intact, and what a person has made; do what is missing, has failed or
     has changed."""
+    KEEP_OLDER = "keep older"
+    """As `RESUME`, and keep what another version of this package has done in the same way."""
     OVERWRITE = "overwrite"
     """Do everything again."""
 
@@ -95,6 +97,8 @@ class PlannedSeries:
         By how much its images will be binned, so that it fits into the memory.
     outcome
         What became of it already: it is kept, or cannot be aligned.
+    older
+        Version of this package that has done just this, where it is done again for no other reason.
     """
 
     name: str
@@ -106,6 +110,7 @@ class PlannedSeries:
     memory_bytes: float = 0.0
     binning: int = 1
     outcome: SeriesOutcome | None = None
+    older: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +146,18 @@ class Plan:
         return tuple(one for one in self.series if one.outcome is None)
 
     @property
+    def notice(self) -> str:
+        """What a person should know before the work begins; empty if there is nothing."""
+        older = sorted({one.older for one in self.to_align if one.older})
+        if not older:
+            return ""
+        count = sum(bool(one.older) for one in self.to_align)
+        return (
+            f"{count} of {len(self.series)} series were aligned in just this way by version {', '.join(older)}, and "
+            f"are aligned again by version {version('napari-tiltalign')}; --keep-older keeps such results"
+        )
+
+    @property
     def memory_bytes(self) -> float:
         """Estimate of the most memory that all workers take together."""
         largest = sorted((one.memory_bytes for one in self.to_align), reverse=True)
@@ -156,7 +173,7 @@ def make_plan(request: Request) -> Plan:
         If the folder holds results that a run like this should not replace unasked.
     """
     states = {series.name: SeriesState.read(request.folder.state_file(series.name)) for series in request.chosen}
-    if request.existing is Existing.RESUME:
+    if request.existing is not Existing.OVERWRITE:
         _check_results_of_others(request, states)
     with ThreadPoolExecutor(_READERS) as pool:
         planned = list(pool.map(lambda one: _planned(request, one, states[one.name]), request.chosen))
@@ -210,12 +227,14 @@ def _planned(request: Request, series: TiltSeries, state: SeriesState | None) ->
             _log.exception("%s: internal error", series.name)
             return _cannot_start(series.name, internal_error(error))
     fingerprint = work_fingerprint(series, facts)
-    why, kept = _verdict(request, series.name, state, fingerprint)
+    older = _older_version(request, series, state, facts)
+    why, kept = _verdict(request, state, fingerprint, work, older)
     outcome = None
     if kept and state is not None:
+        older = ""
         record = request.folder.alignment_record(series.name)
         outcome = SeriesOutcome(series.name, "", record, state.facts, kept)
-    return PlannedSeries(series.name, why, series, fingerprint, work, start, outcome=outcome)
+    return PlannedSeries(series.name, why, series, fingerprint, work, start, outcome=outcome, older=older)
 
 
 def _cannot_start(name: str, reason: str) -> PlannedSeries:
@@ -226,7 +245,21 @@ def _digest(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _verdict(request: Request, name: str, state: SeriesState | None, fingerprint: str) -> tuple[str, str]:
+def _older_version(request: Request, series: TiltSeries, state: SeriesState | None, facts: Mapping[str, Any]) -> str:
+    """Version of this package that has done to a series just what is asked for, if it is another than this one."""
+    if state is None or state.version in ("", facts["version"]) or state.failure:
+        return ""
+    theirs = work_fingerprint(series, {**facts, "version": state.version})
+    return state.version if state.fingerprint in _fingerprints(theirs, request.placement) else ""
+
+
+def _fingerprints(fingerprint: str, placement: Placement) -> dict[str, int]:
+    """Fingerprints of what may be done with a series, and by how much its images are binned for it."""
+    binnings = (1, *_BINNINGS) if placement.too_large == "bin" else (1,)
+    return {binned_fingerprint(fingerprint, binning): binning for binning in binnings}
+
+
+def _verdict(request: Request, state: SeriesState | None, fingerprint: str, work: str, older: str) -> tuple[str, str]:
     """Say why a series is aligned, or why it is kept."""
     if state is None:
         return "new", ""
@@ -238,13 +271,15 @@ def _verdict(request: Request, name: str, state: SeriesState | None, fingerprint
         return "its files were changed or lost", ""
     if state.is_by_hand:
         return "kept", "made by hand, kept (--overwrite replaces it)"
-    if state.fingerprint == fingerprint:
-        return "kept", "kept from an earlier run"
-    binnings = _BINNINGS if request.placement.too_large == "bin" else ()
-    for binning in binnings:
-        if state.fingerprint == binned_fingerprint(fingerprint, binning):
-            return "kept", f"kept from an earlier run, binned by {binning}"
-    return "images, options or version have changed", ""
+    if binning := _fingerprints(fingerprint, request.placement).get(state.fingerprint):
+        return "kept", "kept from an earlier run" + (f", binned by {binning}" if binning > 1 else "")
+    if older and request.existing is Existing.KEEP_OLDER:
+        return "kept", f"kept from an earlier run, by version {older}"
+    if older:
+        return f"was made by version {older}", ""
+    same = state.work in {binned_work(work, binning) for binning in (1, *_BINNINGS)}
+    changed = "its images, or what it starts from, have changed" if same else "options or version have changed"
+    return changed, ""
 
 
 def _crew(placement: Placement, todo: Iterable[PlannedSeries], request: Request) -> tuple[int, int, float]:

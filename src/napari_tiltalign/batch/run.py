@@ -184,6 +184,8 @@ class Run:
         """Align what is to be aligned and write the tables."""
         folder = self._request.folder
         self._watcher.planned(self._plan)
+        if notice := self._plan.notice:
+            self._watcher.notice(notice)
         _remove_leftovers(folder)
         self._withdraw()
         for planned in self._plan.series:

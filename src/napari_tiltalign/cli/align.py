@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
@@ -16,6 +16,9 @@ from napari_tiltalign.cli.method_commands import add_method_commands
 from napari_tiltalign.cli.running import BatchOptions, bars_of
 from napari_tiltalign.errors import BadInput
 from napari_tiltalign.methods.base import MethodOptions
+
+if TYPE_CHECKING:
+    from napari_tiltalign.batch import Existing
 
 _SWITCH = Parameter(negative="", show_default=False)
 
@@ -34,6 +37,8 @@ class ChoiceOptions:
     resume
         Keep what is done in exactly this way and intact; align what is missing, has failed or has changed. This is
         what happens without any flag.
+    keep_older
+        Keep also what another version of this program has aligned in just this way; without it, that is aligned again.
     overwrite
         Align everything again, and replace what other methods or people have made.
     dry_run
@@ -43,8 +48,27 @@ class ChoiceOptions:
     only: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)] = ()
     start: Path | None = None
     resume: Annotated[bool, _SWITCH] = False
+    keep_older: Annotated[bool, _SWITCH] = False
     overwrite: Annotated[bool, _SWITCH] = False
     dry_run: Annotated[bool, _SWITCH] = False
+
+    @property
+    def existing(self) -> Existing:
+        """What becomes of earlier results.
+
+        Raises
+        ------
+        BadInput
+            If the flags do not go together.
+        """
+        from napari_tiltalign.batch import Existing
+
+        if self.overwrite and (self.resume or self.keep_older):
+            kept = "--resume" if self.resume else "--keep-older"
+            raise BadInput(f"{kept} keeps what is done, --overwrite does it again; give one of them")
+        if self.overwrite:
+            return Existing.OVERWRITE
+        return Existing.KEEP_OLDER if self.keep_older else Existing.RESUME
 
 
 _ALL = ChoiceOptions()
@@ -83,14 +107,13 @@ def align(
     overrides
         What to use instead of what the input says.
     """
-    from napari_tiltalign.batch import Existing, align_dataset, plan_dataset
+    from napari_tiltalign.batch import align_dataset, plan_dataset
     from napari_tiltalign.cli.watching import JsonWatcher, plan_lines
 
-    if choice.resume and choice.overwrite:
-        raise BadInput("--resume keeps what is done, --overwrite does it again; give one of them")
     placement, watcher = batch.placement(), batch.watcher()
-    existing = Existing.OVERWRITE if choice.overwrite else Existing.RESUME
-    asked: dict[str, Any] = {"only": choice.only, "existing": existing, "start": choice.start, "placement": placement}
+    asked: dict[str, Any] = {
+        "only": choice.only, "existing": choice.existing, "start": choice.start, "placement": placement
+    }  # fmt: skip
     dataset = overrides.read(input_path)
     if choice.dry_run:
         plan = plan_dataset(dataset, options, batch.output, **asked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from errno import EROFS
 from pathlib import Path
 
 from cyclopts import CycloptsError, MissingArgumentError, UnknownCommandError, UnknownOptionError, UnusedCliTokensError
@@ -68,9 +69,8 @@ def _methods_with(flag: str, command: Sequence[str]) -> str:
 def _system_problem(error: OSError) -> str:
     """Say what the system refuses, with the path that the user knows, and what to do."""
     if error.errno in DISK_TAKES_NOTHING:
-        return (
-            f"{error}\nMake room there, or choose another --output, and give the command again. What was done is kept."
-        )
+        room = "Choose another --output" if error.errno == EROFS else "Make room there, or choose another --output"
+        return f"{error}\n{room}, and give the command again. What was done is kept."
     if error.filename is None:
         return str(error)
     path = Path(error.filename)

@@ -219,6 +219,7 @@ def plan_lines(plan: Plan) -> list[str]:
     cores = f", {plan.threads} core{'' if plan.threads == 1 else 's'} each" if plan.threads else ""
     return [
         *lines,
+        *([plan.notice] if plan.notice else []),
         f"{len(plan.to_align)} of {len(plan.series)} series to align, {plan.workers} at a time{cores}",
         f"memory: about {plan.memory_bytes / 1e9:.1f} GB together{limit}",
         f"time: {_time_it_takes(plan)}",

@@ -117,7 +117,8 @@ def write_series_result(
     findable = named_for(folder, series)
     losses = {suffix: write_alignment(file, alignment, findable) for suffix, file in files.items()}
     written = [file for file in folder.result_files(series.name) if file.is_file()]
-    state = SeriesState.done(fingerprint, folder.root, written, work, alignment_facts(alignment))
+    facts, made_by = alignment_facts(alignment), alignment.provenance.version
+    state = SeriesState.done(fingerprint, folder.root, written, work, facts, made_by)
     state.write(folder.state_file(series.name))
     return {suffix: lost for suffix, lost in losses.items() if lost}
 

@@ -9,10 +9,11 @@ import math
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from napari_tiltalign.errors import BadInput, BadTiltSeries, TiltAlignError
+from napari_tiltalign.errors import BadInput, BadTiltSeries, TiltAlignError, listed
+from napari_tiltalign.io.fingerprint import image_file
 from napari_tiltalign.io.image_survey import survey_images
 from napari_tiltalign.io.numbers import format_number, parse_number, parse_optional_number
 from napari_tiltalign.io.relion_alignment import global_table, read_alignment_columns, star_blocks_with_alignment
@@ -153,7 +154,24 @@ def _read_listed(where: Path, row: Mapping[str, str], pixel_size_angst: float, t
                             "must be relative to the project's folder")  # fmt: skip
     star = project / row[SERIES_FILE]
     folders = tuple(dict.fromkeys((project, *_and_above(where), *_and_above(star))))
-    return _read_series(name, star, read_star(star), row, folders, pixel_size_angst, tilt_axis_deg)
+    series = _read_series(name, star, read_star(star), row, folders, pixel_size_angst, tilt_axis_deg)
+    return series.with_flags(*_elsewhere(series, project))
+
+
+def _elsewhere(series: TiltSeries, project: Path) -> Iterator[Flag]:
+    """Name the folders of images that are not the project's: absolute paths, ``..``, or found further above only.
+
+    Links in the project are part of it.
+    """
+    home = os.path.normpath(project)
+    outside = {
+        tilt.tilt_id: os.path.normpath(file.parent)
+        for tilt in series.tilts
+        if (file := image_file(tilt.image)) is not None and not Path(os.path.normpath(file)).is_relative_to(home)
+    }
+    if outside:
+        where = listed(sorted(set(outside.values())))
+        yield Flag("images_elsewhere", f"{len(outside)} of {len(series)}, in {where}", tuple(outside))
 
 
 def _read_series(

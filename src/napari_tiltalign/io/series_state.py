@@ -34,6 +34,8 @@ class SeriesState:
         Method and a digest of everything else that was asked for; empty if a person or a program made the result.
     facts
         The figures of the alignment that are shown first: plain values.
+    version
+        Version of this package that has done it; empty if that was not written down.
     """
 
     NOT_FINISHED: ClassVar[str] = "not finished"
@@ -44,6 +46,7 @@ class SeriesState:
     checksums: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     work: str = ""
     facts: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    version: str = ""
 
     @classmethod
     def done(
@@ -53,10 +56,11 @@ class SeriesState:
         files: Iterable[Path],
         work: str = "",
         facts: Mapping[str, Any] = _NOTHING,
+        version: str = "",
     ) -> Self:
         """State of a series whose files in the output folder `root` are complete."""
         checksums = {file.relative_to(root).as_posix(): sha256_of(file) for file in files}
-        return cls(fingerprint, "", checksums, work, facts)
+        return cls(fingerprint, "", checksums, work, facts, version)
 
     @property
     def is_by_hand(self) -> bool:
@@ -80,6 +84,7 @@ class SeriesState:
             "checksums": dict(self.checksums),
             "work": self.work,
             "facts": dict(self.facts),
+            "version": self.version,
         }
         write_atomic(path, json.dumps(state, indent=1, ensure_ascii=False) + "\n")
 
@@ -90,6 +95,7 @@ class SeriesState:
             state = read_facts(path)
             checksums = {str(name): str(digest) for name, digest in state["checksums"].items()}
             work, facts = str(state.get("work", "")), dict(state.get("facts", {}))
-            return cls(str(state["fingerprint"]), str(state["failure"]), checksums, work, facts)
+            made_by = str(state.get("version", ""))
+            return cls(str(state["fingerprint"]), str(state["failure"]), checksums, work, facts, made_by)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None

@@ -16,6 +16,7 @@ FLAG_MEANINGS: dict[str, str] = {
     "pretilt_suspected": "The tilt range is not centred on zero; the specimen may be pre-tilted.",
     "dose_order_inconsistent": "The dose column contradicts the order of acquisition, or is missing.",
     "images_missing": "Some images could not be read and were excluded.",
+    "images_elsewhere": "Some images lie outside of the project's folder. They are read, and nothing is written there.",
     "nan_pixels_filled": "Some pixels were not finite and were replaced by the image's median.",
     "name_collision_ignoring_case": "Two series names differ only by case or Unicode form.",
     "metadata_repaired": "A value of the input was repaired; the text says which and how.",

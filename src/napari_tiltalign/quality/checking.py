@@ -45,10 +45,12 @@ _WHAT_TO_DO = {
     "pretilt_suspected": "Nothing, if the specimen is a lamella. Level it afterwards.",
     "dose_order_inconsistent": "Check the dose column or the mdoc file; the dose is not used for aligning.",
     "images_missing": "Restore the files, or go on without these images.",
+    "images_elsewhere": "Nothing, if they belong to this project.",
     "nan_pixels_filled": "Repeat motion correction if there are many.",
     "name_collision_ignoring_case": "Rename one of the series.",
     "metadata_repaired": "Check the value.",
 }
+_NO_CAUSE_FOR_WORRY = frozenset({"pretilt_suspected", "metadata_repaired", "images_elsewhere"})
 _TO_DO_ABOUT_VIEWS = {
     "unreadable": "Restore the file, or exclude the view.",
     "duplicate": "Exclude it, unless the first one is worse.",
@@ -211,7 +213,7 @@ def _looked_at(image: Image) -> _Look:
 def _from_flags(flags: Sequence[Flag], name: str) -> Iterator[Finding]:
     for flag in flags:
         what = f"{flag.meaning} {flag.detail[:1].upper()}{flag.detail[1:]}".strip()
-        level: Level = "note" if flag.name in ("pretilt_suspected", "metadata_repaired") else "warning"
+        level: Level = "note" if flag.name in _NO_CAUSE_FOR_WORRY else "warning"
         where = flag.tilt_ids or ((name,) if name else ())
         yield Finding(level, flag.name, what, where, _WHAT_TO_DO.get(flag.name, "Check it."))
 
