@@ -10,7 +10,9 @@ import pytest
 
 from napari_tiltalign import read
 from napari_tiltalign.cli import main
+from napari_tiltalign.cli.exit_codes import ExitCode
 from napari_tiltalign.cli.preview import preview, write_preview
+from napari_tiltalign.images import compute
 from napari_tiltalign.io.convert import write_alignment
 from napari_tiltalign.io.project import write_relion_project
 from napari_tiltalign.quality.preview import PREVIEW_SIZE_PX
@@ -49,6 +51,17 @@ def test_size_height_and_voxels_are_as_asked(project: Path, aligned: Path, tmp_p
     told = capsys.readouterr().out
     assert "TS_1.mrc" in told
     assert "as aligned" in told
+
+
+def test_the_device_is_used_or_missed(project: Path, aligned: Path, tmp_path: Path, fake_cupy, monkeypatch, capsys):
+    asked = ["preview", str(project), str(aligned), "--output", str(tmp_path / "seen"), "--size", "32"]
+    assert main([*asked, "--device", "auto"]) == 0
+    assert fake_cupy.uploads == 0
+    assert main([*asked, "--device", "cuda"]) == 0
+    assert fake_cupy.uploads > 0
+    monkeypatch.setattr(compute, "_gpu_problem", lambda: "there is none")
+    assert main([*asked, "--device", "cuda"]) == ExitCode.ENVIRONMENT
+    assert "no GPU can be used" in capsys.readouterr().err
 
 
 def test_a_series_that_fails_does_not_stop_the_others(project: Path, aligned: Path, tmp_path: Path, capsys):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from napari_tiltalign.geometry import ViewGeometry
+from napari_tiltalign.images.arrays import to_device, to_host
+from napari_tiltalign.images.compute import use_device
 from napari_tiltalign.images.project import (
     Grid,
     back_project,
@@ -58,6 +62,25 @@ def test_back_projection_equals_brute_force() -> None:
     off = np.abs(found - expected) > 1e-3
     assert off.sum() <= 5  # voxels that are seen within a thousandth of a pixel of an edge
     np.testing.assert_allclose(found[~off], expected[~off], atol=1e-3)
+
+
+def test_the_gpu_gives_the_same(gpu: ModuleType) -> None:
+    images = ndimage.gaussian_filter(np.random.default_rng(4).normal(size=(7, *SHAPE_YX)), (0, 1, 1)).astype(np.float32)
+    maps = maps_of(CROOKED)
+    with use_device("cuda"):
+        there = to_device(images)
+    weighted = weighted_views(images, CROOKED, 24.0)
+    np.testing.assert_allclose(to_host(weighted_views(there, CROOKED, 24.0)), weighted, atol=1e-5)
+    volume = back_project(images, maps, GRID.shape_zyx)
+    found = back_project(there, maps, GRID.shape_zyx)
+    off = np.abs(to_host(found) - volume) > 2e-3
+    assert off.sum() <= 5  # voxels that are seen within a thousandth of a pixel of an edge
+    seen, seen_there = (of(made, maps, SHAPE_YX) for of, made in ((re_project, volume), (re_project, found)))
+    off = np.abs(to_host(seen_there) - seen) > 5e-3 * seen.std()
+    assert off.mean() < 5e-3
+    again = to_host(sirt(there, maps, GRID.shape_zyx, iterations=2))
+    alone = sirt(images, maps, GRID.shape_zyx, iterations=2)
+    assert np.corrcoef(again.ravel(), alone.ravel())[0, 1] > 0.9999
 
 
 def test_result_does_not_depend_on_threads() -> None:

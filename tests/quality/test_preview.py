@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
+from fake_cupy import FakeCupy
 from napari_tiltalign.errors import BadInput, BadTiltSeries
 from napari_tiltalign.geometry import RigidMotion, rotation_x, rotation_y
+from napari_tiltalign.images.compute import use_device
 from napari_tiltalign.model import ArrayImage, TiltSeries
 from napari_tiltalign.quality.preview import Preview, preview
 from napari_tiltalign.quality.slab import Slab
@@ -38,6 +41,18 @@ def test_beads_are_where_the_truth_has_them(beads: SimulatedSeries, algorithm: s
     off = np.array([found_at(shown, point) - point for point in points[inside]])
     assert np.median(np.abs(off[:, 1:])) < 0.35 * shown.grid.voxel_angst
     assert np.median(np.abs(off[:, 0])) < 0.7 * shown.grid.voxel_angst  # the missing wedge blurs along z
+
+
+@pytest.mark.parametrize("algorithm", ["wbp", "sirt"])
+def test_the_gpu_gives_the_same(no_beads: SimulatedSeries, gpu: ModuleType, algorithm: str) -> None:
+    alone = preview(no_beads.series, no_beads.truth, size_px=64, algorithm=algorithm, iterations=2)
+    with use_device("cuda"):
+        there = preview(no_beads.series, no_beads.truth, size_px=64, algorithm=algorithm, iterations=2)
+    assert there.slab.thickness_angst == pytest.approx(alone.slab.thickness_angst, rel=1e-3)
+    assert there.volume.shape == alone.volume.shape
+    assert np.abs(there.volume - alone.volume).std() < 2e-3 * alone.volume.std()
+    if isinstance(gpu, FakeCupy):
+        assert 0 < gpu.uploads < 80
 
 
 def test_slab_is_found_and_levelled(no_beads: SimulatedSeries) -> None:

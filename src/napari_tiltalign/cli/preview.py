@@ -27,6 +27,7 @@ def preview(
     thickness_nm: Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1e5))] = 0.0,
     algorithm: Literal["wbp", "sirt"] = "wbp",
     level: bool = True,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
     overrides: InputOptions | None = None,
 ) -> int:
     """Reconstruct a small tomogram of each aligned series, to look at.
@@ -49,9 +50,14 @@ def preview(
         wbp, weighted back-projection, or sirt, which is smoother and takes longer.
     level
         Whether the specimen is turned level.
+    device
+        cuda reconstructs on a GPU, and ends if there is none; auto works on the CPU, as cpu does.
     overrides
         What to use instead of what the input says.
     """
+    from napari_tiltalign.images.compute import check_device, use_device
+
+    check_device(device)
     dataset = (overrides or InputOptions()).read(input_path)
     dataset = dataset.only(only) if only else dataset
 
@@ -62,7 +68,8 @@ def preview(
             )
         )
 
-    return for_each_aligned(alignment, dataset, reconstruct, undone="no tomogram")
+    with use_device(device):
+        return for_each_aligned(alignment, dataset, reconstruct, undone="no tomogram")
 
 
 def write_preview(

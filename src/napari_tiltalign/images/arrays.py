@@ -80,7 +80,9 @@ def map_parts(function: Callable[[Item], Result], items: Iterable[Item], array: 
     return map_views(function, items) if module_of(array) is np else [function(item) for item in items]
 
 
-def map_some(function: Callable[[Any], Result], count: int, array: Any, bytes_each: float) -> list[Result]:
+def map_some(
+    function: Callable[[Any], Result], count: int, array: Any, bytes_each: float, workers: int = 0
+) -> list[Result]:
     """Apply a function to the items along the first axis of arrays: one by one in threads on the CPU, many on the GPU.
 
     Parameters
@@ -94,9 +96,11 @@ def map_some(function: Callable[[Any], Result], count: int, array: Any, bytes_ea
         Tells on which side the work is done.
     bytes_each
         About how much memory the intermediate results for an item take.
+    workers
+        Threads on the CPU; 0 takes one per core.
     """
     if module_of(array) is np:
-        return map_views(function, range(count))
+        return map_views(function, range(count), workers)
     return [function(part) for part in _slices(count, bytes_each)]
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numba
 import numpy as np
@@ -21,7 +22,9 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from napari_tiltalign.geometry import FloatArray, ViewGeometry, frozen_array
+from napari_tiltalign.images.arrays import map_some, module_of, transforms_of
 from napari_tiltalign.images.compute import available_cpus, map_views
+from napari_tiltalign.images.project_layers import EDGE_PX, back_project_together, re_project_together
 from napari_tiltalign.images.transform import centre_index
 
 Images = NDArray[np.float32]
@@ -32,9 +35,6 @@ _LEAST_OVERLAP = 1e-3
 
 _AT_ONCE = 64
 """Interpolated at once, so that places and parts stay in the nearest cache."""
-
-_EDGE_PX = 1.001
-"""Interpolation needs the next pixel; the thousandth keeps rounding from asking for one beyond it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,13 +113,13 @@ def pixel_maps(
     return maps
 
 
-def back_project(images: Images, maps: FloatArray, shape_zyx: tuple[int, int, int], *, workers: int = 0) -> Volume:
+def back_project(images: Any, maps: FloatArray, shape_zyx: tuple[int, int, int], *, workers: int = 0) -> Any:
     """Sum over the views of what each shows where it sees a voxel (linear interpolation; nothing outside a view).
 
     Parameters
     ----------
     images
-        Shape (n, y, x).
+        Shape (n, y, x), on the CPU or the GPU.
     maps
         From `pixel_maps`, shape (n, 2, 4).
     shape_zyx
@@ -130,8 +130,10 @@ def back_project(images: Images, maps: FloatArray, shape_zyx: tuple[int, int, in
     Returns
     -------
     Volume
-        Shape (z, y, x). Besides it nothing large is made.
+        Shape (z, y, x), where the images are. Besides it nothing large is made.
     """
+    if module_of(images) is not np:
+        return back_project_together(images, maps, shape_zyx)
     volume = np.zeros(shape_zyx, np.float32)
     images = np.ascontiguousarray(images, np.float32)
 
@@ -142,13 +144,13 @@ def back_project(images: Images, maps: FloatArray, shape_zyx: tuple[int, int, in
     return volume
 
 
-def re_project(volume: Volume, maps: FloatArray, image_shape_yx: tuple[int, int], *, workers: int = 0) -> Images:
+def re_project(volume: Any, maps: FloatArray, image_shape_yx: tuple[int, int], *, workers: int = 0) -> Any:
     """Line integrals through a volume, as the views see it.
 
     Parameters
     ----------
     volume
-        Shape (z, y, x).
+        Shape (z, y, x), on the CPU or the GPU.
     maps
         From `pixel_maps`, shape (n, 2, 4).
     image_shape_yx
@@ -159,13 +161,16 @@ def re_project(volume: Volume, maps: FloatArray, image_shape_yx: tuple[int, int]
     Returns
     -------
     Images
-        Shape (n, y, x): integrals in units of a voxel's edge; a ray that leaves the volume adds nothing there.
+        Shape (n, y, x), where the volume is: integrals in units of a voxel's edge; a ray that leaves the volume adds
+        nothing there.
 
     Raises
     ------
     ValueError
         If a view looks along the slab, so that rays do not cross its layers.
     """
+    if module_of(volume) is not np:
+        return re_project_together(volume, _ray_maps(maps), image_shape_yx)
     images = np.zeros((len(maps), *image_shape_yx), np.float32)
     volume = np.ascontiguousarray(volume, np.float32)
     inverses = _ray_maps(maps)
@@ -232,28 +237,30 @@ def slab_weights(
     return weights, (rows, columns)
 
 
-def weighted_views(images: Images, geometry: ViewGeometry, thickness_px: float, *, workers: int = 0) -> Images:
+def weighted_views(images: Any, geometry: ViewGeometry, thickness_px: float, *, workers: int = 0) -> Any:
     """Apply `slab_weights` to views; shape (n, y, x) in and out. The images should fade to zero at their edges."""
+    xp, transforms = module_of(images), transforms_of(images)
     shape = images.shape[1:]
     weights, padded = slab_weights(geometry, shape, thickness_px)
+    weighted = xp.empty_like(images, dtype=np.float32)
 
-    def one(view: int) -> Images:
-        spectrum = fft.rfft2(images[view], padded) * weights[view]
-        weighted: Images = fft.irfft2(spectrum, padded)[: shape[0], : shape[1]].astype(np.float32, copy=False)
-        return weighted
+    def some(view: Any) -> None:
+        spectrum = transforms.rfft2(images[view], padded) * xp.asarray(weights[view])
+        weighted[view] = transforms.irfft2(spectrum, padded)[..., : shape[0], : shape[1]]
 
-    return np.stack(map_views(one, range(len(images)), workers))
+    map_some(some, len(images), images, 24.0 * padded[0] * padded[1], workers)
+    return weighted
 
 
 def sirt(
-    images: Images, maps: FloatArray, shape_zyx: tuple[int, int, int], *, iterations: int = 10, workers: int = 0
-) -> Volume:
+    images: Any, maps: FloatArray, shape_zyx: tuple[int, int, int], *, iterations: int = 10, workers: int = 0
+) -> Any:
     """Simultaneous iterative reconstruction (Gilbert 1972): back-project what is left, again and again.
 
     Parameters
     ----------
     images
-        Shape (n, y, x), zero mean.
+        Shape (n, y, x), zero mean; on the CPU or the GPU.
     maps
         From `pixel_maps`.
     shape_zyx
@@ -266,18 +273,19 @@ def sirt(
     Returns
     -------
     Volume
-        Shape (z, y, x).
+        Shape (z, y, x), where the images are.
     """
+    xp = module_of(images)
     shape_yx = (images.shape[1], images.shape[2])
-    path = re_project(np.ones(shape_zyx, np.float32), maps, shape_yx, workers=workers)
-    by_path: Images = np.where(path > 1.0, 1.0 / np.maximum(path, 1.0), 0.0).astype(np.float32)
+    path = re_project(xp.ones(shape_zyx, np.float32), maps, shape_yx, workers=workers)
+    by_path = xp.where(path > 1.0, 1.0 / xp.maximum(path, 1.0), 0.0).astype(np.float32)
     seen = back_project((by_path > 0).astype(np.float32), maps, shape_zyx, workers=workers)
-    by_views: Volume = (1.0 / np.maximum(seen, 1.0)).astype(np.float32)
-    volume: Volume = np.zeros(shape_zyx, np.float32)
-    left: Images = images * by_path
+    by_views = (1.0 / xp.maximum(seen, 1.0)).astype(np.float32)
+    volume = xp.zeros(shape_zyx, np.float32)
+    left = images * by_path
     for step in range(iterations):
         if step:
-            left = np.subtract(images, re_project(volume, maps, shape_yx, workers=workers)) * by_path
+            left = (images - re_project(volume, maps, shape_yx, workers=workers)) * by_path
         volume += back_project(left, maps, shape_zyx, workers=workers) * by_views
     return volume
 
@@ -345,8 +353,8 @@ def _back_project(images, maps, first, last, volume):  # type: ignore[no-untyped
                 row_0 = maps[view, 0, 0] * layer + maps[view, 0, 1] * line + maps[view, 0, 3]
                 column_0 = maps[view, 1, 0] * layer + maps[view, 1, 1] * line + maps[view, 1, 3]
                 step = maps[view, 0, 2], maps[view, 1, 2]
-                begin, end = _steps_inside(row_0, step[0], rows - _EDGE_PX, voxels.size)
-                begin_too, end_too = _steps_inside(column_0, step[1], columns - _EDGE_PX, voxels.size)
+                begin, end = _steps_inside(row_0, step[0], rows - EDGE_PX, voxels.size)
+                begin_too, end_too = _steps_inside(column_0, step[1], columns - EDGE_PX, voxels.size)
                 begin, end = max(begin, begin_too), min(end, end_too)
                 _add_line(voxels, begin, end, flat[view], columns, (row_0, column_0), step, np.float32(1.0), few)
 
@@ -362,7 +370,7 @@ def _re_project(volume, rays, first, last, image):  # type: ignore[no-untyped-de
         for layer in range(layers):
             row_0 = rays[0, 0] * r + rays[0, 2] * layer + rays[0, 3]
             column_0 = rays[1, 0] * r + rays[1, 2] * layer + rays[1, 3]
-            begin, end = _steps_inside(row_0, step[0], rows - _EDGE_PX, integrals.size)
-            begin_too, end_too = _steps_inside(column_0, step[1], columns - _EDGE_PX, integrals.size)
+            begin, end = _steps_inside(row_0, step[0], rows - EDGE_PX, integrals.size)
+            begin_too, end_too = _steps_inside(column_0, step[1], columns - EDGE_PX, integrals.size)
             begin, end = max(begin, begin_too), min(end, end_too)
             _add_line(integrals, begin, end, flat[layer], columns, (row_0, column_0), step, np.float32(rays[2, 3]), few)

@@ -94,7 +94,8 @@ class _Scene:
 
     def back(self, chosen: Sequence[int]) -> Volume:
         """Back-project some of the views."""
-        return back_project(self.weighted[chosen], self.maps[chosen], self.shape_zyx)
+        volume: Volume = back_project(self.weighted[chosen], self.maps[chosen], self.shape_zyx)
+        return volume
 
     def compare(self, view: int, volume: Volume) -> Likeness:
         """Compare a view with what a volume predicts of it."""

@@ -7,10 +7,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_tiltalign.errors import BadInput
 from napari_tiltalign.geometry import FloatArray, ViewGeometry
+from napari_tiltalign.images.arrays import filters_of, to_device, to_host
 from napari_tiltalign.images.project import (
     Grid,
     Images,
@@ -164,8 +164,8 @@ def locate_slab(views: WorkingViews, series: TiltSeries, geometry: ViewGeometry,
     halves = []
     for chosen in (order[::2], order[1::2]):
         thickness_px = _UNKNOWN_THICKNESS * float(field.min()) / views.pixel_angst
-        weighted = weighted_views(views.images[chosen], geometry.take(chosen), thickness_px)
-        halves.append(back_project(weighted, maps[chosen], grid.shape_zyx))
+        weighted = weighted_views(to_device(views.images[chosen]), geometry.take(chosen), thickness_px)
+        halves.append(to_host(back_project(weighted, maps[chosen], grid.shape_zyx)))
     return find_slab(halves[0], halves[1], grid)
 
 
@@ -222,7 +222,8 @@ def preview(
     index = np.flatnonzero(used)
     maps = _maps(geometry, grid, series, views)
     progress(0.4, "reconstructing")
-    images = ndimage.gaussian_filter(views.images[index], (0.0, _SMOOTHING_PX, _SMOOTHING_PX))
+    images = to_device(views.images[index])
+    images = filters_of(images).gaussian_filter(images, (0.0, _SMOOTHING_PX, _SMOOTHING_PX))
     parts = None
     if algorithm == "sirt":
         volume = sirt(images, maps[index], grid.shape_zyx, iterations=iterations)
@@ -230,9 +231,9 @@ def preview(
         depth_px = grid.shape_zyx[0] * grid.voxel_angst / views.pixel_angst
         weighted = weighted_views(images, geometry.take(index), depth_px)
         volume = back_project(weighted, maps[index], grid.shape_zyx)
-        parts = Parts(_among_all(weighted, index, len(series)), maps, views.binning)
+        parts = Parts(_among_all(to_host(weighted), index, len(series)), maps, views.binning)
     progress(1.0, "reconstructed")
-    return Preview(volume, grid, geometry, slab, levelled, algorithm, parts)
+    return Preview(to_host(volume), grid, geometry, slab, levelled, algorithm, parts)
 
 
 def _among_all(images: Images, index: NDArray[np.intp], count: int) -> Images:
