@@ -10,8 +10,9 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
 from napari_tiltalign.ui.attach import layers_of
-from napari_tiltalign.ui.canvas_text import CanvasLabel, CanvasText, canvas_of
+from napari_tiltalign.ui.canvas_text import CanvasLabel, CanvasText
 from napari_tiltalign.ui.commands import ExcludeViews
+from napari_tiltalign.ui.qt_window import canvas_of
 
 
 def label_of(viewer) -> CanvasLabel:

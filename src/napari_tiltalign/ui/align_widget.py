@@ -30,6 +30,7 @@ from napari_tiltalign.ui.batch_task import BatchTask
 from napari_tiltalign.ui.closing import guard_when_shown
 from napari_tiltalign.ui.commands import AddAlignment
 from napari_tiltalign.ui.copy_text import as_command, as_python
+from napari_tiltalign.ui.docking import gather_when_shown
 from napari_tiltalign.ui.hearing import hear
 from napari_tiltalign.ui.options_form import OptionsForm
 from napari_tiltalign.ui.preferences import preferences
@@ -154,6 +155,7 @@ class AlignWidget(Container[Widget]):
         self.form.changed.connect(self._keep_options)
         self.own_box.changed.connect(self._set_own)
         guard_when_shown(self.native, self._session)
+        gather_when_shown(self.native, napari_viewer)
         hear(self._session.series_changed, self._show_series, self.native)
         hear(self._session.candidates_changed, self._update_buttons, self.native)
         hear(self._session.dataset_changed, self._forget_own, self.native)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from weakref import ref
 
 from napari.components import ViewerModel
-from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtOpenGLWidgets import QOpenGLWidget
-from qtpy.QtWidgets import QLabel, QMainWindow, QWidget
+from qtpy.QtWidgets import QLabel, QWidget
+
+from napari_tiltalign.ui.qt_window import canvas_of, is_there
 
 _MARGIN_PX = 6
 _LOOKS = "QLabel { background: rgba(0, 0, 0, 165); color: #f2f2f2; padding: 3px 6px; border-radius: 3px; }"
@@ -49,7 +49,7 @@ class CanvasText:
         self._draw()
 
     def _draw(self) -> None:
-        if not _is_there(self._label):
+        if not is_there(self._label):
             canvas = canvas_of(self._viewer())
             self._label = CanvasLabel(canvas) if canvas is not None else None
         if self._label is not None:
@@ -92,16 +92,3 @@ class CanvasLabel(QLabel):
             self.resize(room, self.heightForWidth(room))
         else:
             self.resize(size)
-
-
-def canvas_of(viewer: ViewerModel | None) -> QWidget | None:
-    """The widget that a viewer draws in; None for a viewer without a window, or whose window is gone."""
-    menu = getattr(getattr(viewer, "window", None), "main_menu", None)
-    window = menu.window() if menu is not None and _is_there(menu) else None
-    centre = window.centralWidget() if isinstance(window, QMainWindow) else None
-    return centre.findChild(QOpenGLWidget) if centre is not None else None
-
-
-def _is_there(widget: QWidget | None) -> bool:
-    """Whether there is a widget, in Qt as well as in Python."""
-    return widget is not None and bool(isalive(widget))  # type: ignore[no-untyped-call]

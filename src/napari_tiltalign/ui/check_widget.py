@@ -21,6 +21,7 @@ from napari_tiltalign.quality.axis_check import AXIS_OFF_DEG, AxisCheck
 from napari_tiltalign.quality.checking import Finding, SeriesCheck, check_series
 from napari_tiltalign.ui.attach import session_of
 from napari_tiltalign.ui.closing import guard_when_shown
+from napari_tiltalign.ui.docking import gather_when_shown
 from napari_tiltalign.ui.hearing import hear
 from napari_tiltalign.ui.tasks import Running, Task
 from napari_tiltalign.ui.wrapped import let_rows_wrap, let_wrap
@@ -43,6 +44,7 @@ class CheckWidget(QWidget):
         super().__init__()
         self._session = session_of(napari_viewer)
         guard_when_shown(self, self._session)
+        gather_when_shown(self, napari_viewer)
         self._running = Running()
         self._known: dict[str, tuple[TiltSeries, SeriesCheck]] = {}
         self._build()

@@ -18,6 +18,7 @@ from napari_tiltalign.ui.bead_list import BeadList
 from napari_tiltalign.ui.bead_strip import BeadStrip
 from napari_tiltalign.ui.centring import recentre
 from napari_tiltalign.ui.closing import guard_when_shown
+from napari_tiltalign.ui.docking import gather_when_shown
 from napari_tiltalign.ui.hearing import hear
 from napari_tiltalign.ui.keys import IMAGE_KEYS, attempt, key_of
 
@@ -56,6 +57,7 @@ class CurateWidget(QWidget):
         self._layers = layers_of(napari_viewer)
         self._session = self._layers.session
         guard_when_shown(self, self._session)
+        gather_when_shown(self, napari_viewer)
         self.buttons: dict[str, QPushButton] = {}
         self.list = BeadList(self._session)
         self.info = BeadInfo(self._session)

@@ -25,6 +25,7 @@ from napari_tiltalign.errors import TiltAlignError
 from napari_tiltalign.ui.attach import session_of
 from napari_tiltalign.ui.closing import guard_when_shown, may_be_lost
 from napari_tiltalign.ui.commands import RemoveAlignment, UseAlignment
+from napari_tiltalign.ui.docking import gather_when_shown
 from napari_tiltalign.ui.hearing import hear
 from napari_tiltalign.ui.key_table import key_page
 from napari_tiltalign.ui.save_row import SaveRow
@@ -48,6 +49,7 @@ class DatasetWidget(QWidget):
         super().__init__()
         self._session = session_of(napari_viewer)
         guard_when_shown(self, self._session)
+        gather_when_shown(self, napari_viewer)
         self._build()
         self._connect()
         self._fill()

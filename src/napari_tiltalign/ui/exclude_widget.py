@@ -28,6 +28,7 @@ from napari_tiltalign.ui.actions import BY_HAND
 from napari_tiltalign.ui.attach import layers_of
 from napari_tiltalign.ui.closing import guard_when_shown
 from napari_tiltalign.ui.commands import Command, ExcludeEach, ExcludeViews
+from napari_tiltalign.ui.docking import gather_when_shown
 from napari_tiltalign.ui.edits import EditRefused
 from napari_tiltalign.ui.hearing import hear
 from napari_tiltalign.ui.scores_in_use import scores_in_use
@@ -62,6 +63,7 @@ class ExcludeWidget(QWidget):
         layers = layers_of(napari_viewer)
         self._session = layers.session
         guard_when_shown(self, self._session)
+        gather_when_shown(self, napari_viewer)
         self.survey = ViewSurvey(layers)
         self._filling = False
         self.setMinimumWidth(MINIMUM_WIDTH_PX)

@@ -22,6 +22,7 @@ from napari_tiltalign.ui.attach import session_of
 from napari_tiltalign.ui.bead_table import followed_noun
 from napari_tiltalign.ui.candidate_box import CandidateBox
 from napari_tiltalign.ui.closing import guard_when_shown
+from napari_tiltalign.ui.docking import gather_when_shown
 from napari_tiltalign.ui.expected_error_row import ExpectedErrorRow
 from napari_tiltalign.ui.hearing import hear
 from napari_tiltalign.ui.overlays import residual_scale_px
@@ -53,6 +54,7 @@ class InspectWidget(QWidget):
         super().__init__()
         self._session = session_of(napari_viewer)
         guard_when_shown(self, self._session)
+        gather_when_shown(self, napari_viewer)
         self._theme_name = napari_viewer.theme
         self.expected_error = ExpectedErrorRow(napari_viewer)
         self.setMinimumWidth(MINIMUM_WIDTH_PX)
