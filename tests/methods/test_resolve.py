@@ -144,6 +144,10 @@ def test_a_track_of_one_observation_is_possible(solved):
     single = resolve(solved, with_state(solved.tracks, own[1:], State.REJECTED))
     assert np.isfinite(single.tracks.points_zyx_angst).all()
     assert apart_px(single, solved) < 2 * NOISE_PX
+    left_out = np.isfinite(single.tracks.leave_out_yx_px).all(axis=1)
+    assert not left_out[own].any(), "nothing predicts it without itself"
+    assert left_out[single.tracks.used].sum() == single.tracks.used.sum() - 1
+    assert single.statistics["leave_out_rms_px"] == pytest.approx(solved.statistics["leave_out_rms_px"], rel=0.2)
 
 
 def test_images_that_share_no_bead_with_the_others_are_interpolated(solved):

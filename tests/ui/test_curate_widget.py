@@ -204,6 +204,22 @@ def test_a_click_goes_to_the_view(widget, qtbot):
     assert widget.session.view == first.tilt_id
 
 
+def test_the_view_that_is_looked_at_is_in_sight_in_the_strip(widget, qtbot):
+    widget.resize(300, 500)
+    widget.show()
+    area = widget.strip.parent().parent()
+    for view in ("view_11", "view_12", "view_00"):  # both ends and the middle
+        widget.session.select_bead(None)
+        widget.session.select_view(view)
+        widget.session.select_bead(2)
+        at = [place.tilt_id for place in widget.strip.places].index(view)
+        qtbot.waitUntil(lambda at=at: area.viewport().rect().contains(_seen_at(widget.strip, area, at)))
+
+
+def _seen_at(strip, area, index: int) -> QPoint:
+    return strip.mapTo(area.viewport(), strip.tile_rect(index).center())
+
+
 def test_patches_are_read_again_only_when_the_bead_has_moved(widget, qtbot):
     strip = widget.strip
     widget.session.select_bead(2)

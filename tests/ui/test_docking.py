@@ -38,6 +38,7 @@ def test_widgets_are_tabs_and_the_last_is_on_top(viewer, qtbot):
         qtbot.waitUntil(lambda: window_of(viewer).height() == 800, timeout=10_000)
     assert set(window_of(viewer).tabifiedDockWidgets(docks[0])) == set(docks[1:])
     assert sum(map(is_on_top, docks)) == 1
+    assert [one.windowTitle() for one in docks] == list(names), "tabs have room for no more"
 
 
 def test_what_others_have_docked_stays_where_it_is(viewer, qtbot):

@@ -223,3 +223,14 @@ def test_keys_work_while_the_beads_are_active(layers, viewer):
     assert layers.session.shows_aligned
     bound["Shift+X"](layers.beads)
     assert 2 not in layers.session.alignment.tracks.track_ids
+
+
+def test_the_mouse_adds_nothing_to_another_alignment(layers, truth):
+    layers.beads.mode = "add"
+    layers.session.do(EditTracks("remove", {"track_id": 1, "tilt_id": "view_00"}))
+    assert layers.beads.mode == "add", "an edit leaves the tool in the hand"
+    layers.session.do(AddAlignment("other", truth))
+    assert layers.beads.mode == "pan_zoom"
+    layers.layer(overlays.GAPS).mode = "select"
+    layers.session.undo()
+    assert layers.layer(overlays.GAPS).mode == "pan_zoom"

@@ -255,7 +255,8 @@ def _updated(
 ) -> Tracks:  # fmt: skip
     """Tracks with what the solution says of every observation, rejected ones included.
 
-    A track without any used observation keeps its point, whose error is not known.
+    A track without any used observation keeps its point, whose error is not known; one of a single observation has no
+    prediction without that.
     """
     estimate = solution.estimate
     points, points_sd = tracks.points_zyx_angst.copy(), np.full((tracks.n_tracks, 3), np.nan)
@@ -267,6 +268,8 @@ def _updated(
     residual = position - predicted[tracks.tilt, tracks.track]
     leave_out = np.full(residual.shape, np.nan)
     leave_out[used] = sure.leave_out_yx
+    alone = np.bincount(tracks.track[used], minlength=tracks.n_tracks) == 1
+    leave_out[alone[tracks.track]] = np.nan
     weight = np.zeros(len(residual))
     weight[used] = solution.weight * STUDENT_T_DEGREES / (STUDENT_T_DEGREES + 2.0)
     sd = tracks.sd_px.copy()

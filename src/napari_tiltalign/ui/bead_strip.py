@@ -90,7 +90,7 @@ class BeadStrip(QWidget):
                 self._forget_patches()
             self._read_missing()
         self._fit_height()
-        self.update()
+        self._show_view()
 
     def _forget_patches(self) -> None:
         self._reader.stop()
@@ -161,9 +161,10 @@ class BeadStrip(QWidget):
         return QSize(5 * (TILE_PX + _SPACE_PX), 3 * (TILE_PX + _SPACE_PX + _LABEL_PX))
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:  # noqa: N802
-        """Keep room for all rows."""
+        """Keep room for all rows, and the view in sight."""
         self._fit_height()
         super().resizeEvent(event)
+        self._show_view()
 
     def _place_at(self, point: QPointF) -> Place | None:
         at = point.toPoint()

@@ -59,6 +59,7 @@ def dock_of(widget: QWidget) -> QDockWidget | None:
 
 def _join(dock: QDockWidget, size: QSize | None) -> None:
     """Make a dock a tab; the window, which has grown for it, gets the size it had."""
+    dock.setWindowTitle(dock.windowTitle().partition(" (")[0])  # tabs have little room; its own bar keeps the name
     window = dock.parentWidget()
     if not isinstance(window, QMainWindow) or dock.isFloating():
         return

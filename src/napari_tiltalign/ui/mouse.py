@@ -36,7 +36,9 @@ class Mouse:
         self._layers = layers
         self._session = layers.session
         self._going: list[tuple[int, str]] = []
+        self._used = self._session.work.current
         layers.viewer.layers.events.inserted.connect(self._on_inserted)
+        self._session.alignment_changed.connect(self._put_down)
         for layer in layers.viewer.layers:
             self._attach(layer)
 
@@ -52,6 +54,15 @@ class Mouse:
         layer.events.data.connect(self._on_beads if role == overlays.BEADS else self._on_gaps)
         chosen = layer.selected_data.events.items_changed
         chosen.connect(self._on_beads_chosen if role == overlays.BEADS else self._on_gaps_chosen)
+
+    def _put_down(self) -> None:
+        """Let the mouse move the camera when another alignment is in use: nobody wants to add beads to that."""
+        current, before = self._session.work.current, self._used
+        self._used = current
+        for role in (overlays.BEADS, overlays.GAPS) if current != before else ():
+            layer = self._layers.layer(role)
+            if layer is not None and layer.mode != "pan_zoom":
+                layer.mode = "pan_zoom"
 
     # --- selection
 
