@@ -15,7 +15,7 @@ import numpy as np
 
 from napari_tiltalign import Alignment, align, difference
 from napari_tiltalign.errors import TiltAlignError
-from napari_tiltalign.geometry import FloatArray, wrap_deg
+from napari_tiltalign.geometry import FloatArray, RigidMotion, ViewGeometry, wrap_deg
 from napari_tiltalign.methods.base import method
 from napari_tiltalign.methods.certainty import common_motion_basis
 from napari_tiltalign.methods.projection import view_matrices, views_from_geometry
@@ -24,29 +24,39 @@ from napari_tiltalign.simulation import SCENARIOS, SimulatedSeries, simulate
 KINDS = ("rotation", "tilt", "magnification", "shift", "axis", "whole")
 
 
+def about_the_same_centre(true: ViewGeometry, motion: RigidMotion) -> ViewGeometry:
+    """The truth with its specimen displaced so that views turn about the point that they turn about in the alignment.
+
+    No image tells where that point is, so the two may lie hundreds of Angstrom apart. A view that is turned by too much
+    is displaced by that times the distance, and its shift would seem wrong.
+    """
+    centre = motion.inverse().apply(np.zeros((1, 3)))[0]
+    return true.compose(RigidMotion(np.eye(3), centre))
+
+
 def errors_over_sd(alignment: Alignment, sample: SimulatedSeries) -> dict[str, FloatArray]:
     """Errors of all views over their standard deviations, by kind; without values that were not estimated."""
     sd = alignment.uncertainty
     if sd is None:
         return {kind: np.zeros(0) for kind in KINDS}
-    found, true = alignment.geometry, sample.truth.geometry
+    apart = difference(alignment, sample.truth, thickness_angst=sample.options.thickness_angst)
+    found, true = alignment.geometry, about_the_same_centre(sample.truth.geometry, apart.motion)
     used = alignment.included & sample.truth.included
     turn = wrap_deg(found.z_rot_deg - true.z_rot_deg)
     size = np.log(found.magnification / true.magnification)
     tilt, shift = found.y_tilt_deg - true.y_tilt_deg, found.shift_yx_angst - true.shift_yx_angst
-    apart = np.column_stack([turn, tilt, size, shift])
+    changes = np.column_stack([turn, tilt, size, shift])
     basis = common_motion_basis(view_matrices(views_from_geometry(true, 1.0), true.x_tilt_deg)[used])
-    flat = apart[used].ravel()
+    flat = changes[used].ravel()
     error = (flat - basis @ (basis.T @ flat)).reshape(-1, 5)
     expected = sd.expected_error
-    whole = difference(alignment, sample.truth, thickness_angst=sample.options.thickness_angst).rms_nm * 10.0
     errors = {
         "rotation": error[:, 0] / sd.z_rot_deg[used],
         "tilt": error[:, 1] / sd.y_tilt_deg[used],
         "magnification": error[:, 2] / sd.magnification[used],
         "shift": (error[:, 3:] / sd.shift_yx_angst[used]).ravel(),
         "axis": np.array([turn[used].mean() / sd.axis_deg]),
-        "whole": np.array([np.nan if expected is None else whole / expected.overall_angst]),
+        "whole": np.array([np.nan if expected is None else 10.0 * apart.rms_nm / expected.overall_angst]),
     }
     return {kind: values[np.isfinite(values)] for kind, values in errors.items()}
 
