@@ -59,6 +59,7 @@ TURNS_DEG = np.arange(-10.0, 10.1, 2.5)
 FINE_TURNS_DEG = np.arange(-2.0, 2.1, 1.0)
 LAST_TURNS_DEG = np.array([-1.0, 0.0, 1.0])
 LEVEL_STEP_DEG, LAST_LEVEL_STEP_DEG = 2.0, 1.0
+_MOST_LAST_GRIDS = 3
 _TRIAL_ROUNDS = 2
 _SURE_OFFSET_DEG = 3.0
 _TOO_SURE = 4.0
@@ -179,7 +180,7 @@ def align_views(
     state = max(tried, key=lambda found: found[1])[0]
     coarse.beyond = None
     if wanted.refine_axis:
-        state = coarse.axis_found(coarse.axis_found(state, FINE_TURNS_DEG), LAST_TURNS_DEG)
+        state = coarse.axis_settled(state)
     progress(0.5, "matching projections")
     state = coarse.repeated(coarse.level_found(state, LAST_LEVEL_STEP_DEG), 4)
     state = coarse.without_strangers(state)
@@ -335,6 +336,19 @@ class _Rounds:
         curves = _with(state, "tilt_angle_offset_deg", state.offset_deg + turns, scores)
         return state.replace(geometry=turned(turn), offset_deg=state.offset_deg + turn, curves=curves)
 
+    def axis_settled(self, state: State) -> State:
+        """Turn the axis to where the score is best, on two grids, the second around what was found last.
+
+        The score is no parabola far from its top, so a top that is found near an end of the second is looked for again.
+        """
+        state = self.axis_found(state, FINE_TURNS_DEG)
+        for _ in range(_MOST_LAST_GRIDS):
+            before = state_axis(state)
+            state = self.axis_found(state, LAST_TURNS_DEG)
+            if abs(state_axis(state) - before) < 0.5 * float(LAST_TURNS_DEG[-1]):
+                break
+        return state
+
     def axis_found(self, state: State, turns_deg: FloatArray) -> State:
         """Turn the axis to where the score is best after everything else has been solved again.
 
@@ -354,7 +368,9 @@ class _Rounds:
         z_rot = best.geometry.z_rot_deg + found - turns_deg[nearest]
         curves = _with(state, "tilt_axis_deg", state_axis(state) + turns_deg, np.array(scores))
         geometry = best.geometry.replace(z_rot_deg=z_rot)
-        return best.replace(geometry=geometry, curves=curves, axis_sd_deg=_TOO_SURE * sd)
+        # without a top all that is known is that it is not far from the values tried
+        spread = _TOO_SURE * sd if sd > 0 else float(np.ptp(turns_deg)) / np.sqrt(12.0)
+        return best.replace(geometry=geometry, curves=curves, axis_sd_deg=spread)
 
     def without_strangers(self, state: State) -> State:
         """Leave out views that do not correlate with their prediction."""
