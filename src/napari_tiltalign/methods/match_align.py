@@ -337,14 +337,10 @@ class _Rounds:
         return state.replace(geometry=turned(turn), offset_deg=state.offset_deg + turn, curves=curves)
 
     def axis_settled(self, state: State) -> State:
-        """Turn the axis to where the score is best, on two grids, the second around what was found last.
-
-        The score is no parabola far from its top, so a top that is found near an end of the second is looked for again.
-        """
+        """Turn the axis until it moves little: the score is no parabola far from its top."""
         state = self.axis_found(state, FINE_TURNS_DEG)
         for _ in range(_MOST_LAST_GRIDS):
-            before = state_axis(state)
-            state = self.axis_found(state, LAST_TURNS_DEG)
+            before, state = state_axis(state), self.axis_found(state, LAST_TURNS_DEG)
             if abs(state_axis(state) - before) < 0.5 * float(LAST_TURNS_DEG[-1]):
                 break
         return state
