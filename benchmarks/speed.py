@@ -3,6 +3,10 @@
     python benchmarks/speed.py fiducial slab --sizes 512 1024 4096
     python benchmarks/speed.py fiducial --views 21 41 61 --beads 20 100
     python benchmarks/speed.py preview judge --sizes 512 1024
+    python benchmarks/speed.py slab patch-tracking projection-matching preview --sizes 512 --device cuda
+
+The last one needs a GPU, and says how far apart the alignments made there and on the CPU lie. Its first run ever on a
+machine is slow, because CuPy compiles its kernels then.
 
 Every size shows the same field of 5 x 5 um (512 px of 10 Angstrom). The images of 4096 px are those of 1024 px with
 every pixel four by four times and noise on it, written as one stack of 16-bit integers, because simulating them would
@@ -29,10 +33,13 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 
-from napari_tiltalign import read
+from napari_tiltalign import difference, read, read_alignment
 
 FIELD_ANGST = 5120.0
 LARGEST_SIMULATED_PX = 1024
+DEVICES = "cpu", "cuda"
+THICKNESS_ANGST = 1500.0
+"""Of the slab over which alignments are compared."""
 WITHOUT_BEADS = {"slab", "patch-tracking", "projection-matching"}
 """Methods that are timed on cytoplasm without gold."""
 OF_THE_TRUTH = {"preview", "judge"}
@@ -102,35 +109,44 @@ def run(arguments: Sequence[str]) -> tuple[float, float, float]:
     return time.perf_counter() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024.0
 
 
-def aligning(method: str, given: list[str], folder: Path) -> list[str]:
+def aligning(method: str, given: list[str], folder: Path, device: str) -> list[str]:
     """Arguments of the program for an alignment."""
-    output = ["--output", str(folder / "out"), "--overwrite", "--quiet", "--scheduler", "serial"]
+    output = ["--output", str(folder / device), "--overwrite", "--quiet", "--scheduler", "serial", "--device", device]
     return ["align", method, *given, *output]
 
 
-def of_the_truth(command: str, case: Case, folder: Path) -> list[str]:
+def apart(method: str, given: list[str], folder: Path) -> str:
+    """Align on the CPU too; how far the result of the GPU lies from that, root mean square."""
+    run(aligning(method, given, folder, "cpu"))
+    here, there = (read_alignment(next((folder / device).glob("external/*/alignment.json"))) for device in DEVICES)
+    return f"{difference(there, here, thickness_angst=THICKNESS_ANGST).rms_px:.4f} px"
+
+
+def of_the_truth(command: str, case: Case, folder: Path, device: str) -> list[str]:
     """Arguments of the program for what is done with an alignment, the true one."""
     if case.size_px > LARGEST_SIMULATED_PX:
         raise SystemExit(f"{command} is timed up to {LARGEST_SIMULATED_PX} px: there is no truth for enlarged images")
     project = folder / case.name
     truth = next((project / "truth").glob("*.json"))
-    output = ["--output", str(folder / "seen")] if command == "preview" else []
+    output = ["--output", str(folder / "seen"), "--device", device] if command == "preview" else []
     return [command, str(project / "tilt_series.star"), str(truth), *output]
 
 
-def row(method: str, case: Case, folder: Path, repeats: int) -> str:
+def row(method: str, case: Case, folder: Path, repeats: int, device: str) -> str:
     """Time one method on one case; the table's line about it."""
     # in a process of its own: on Linux the memory that a program is said to have had includes that of who started it
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
-        given = apart.submit(prepared, case, folder).result()
-    command = of_the_truth(method, case, folder) if method in OF_THE_TRUTH else aligning(method, given, folder)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as another:
+        given = another.submit(prepared, case, folder).result()
+    of_truth = method in OF_THE_TRUTH
+    command = of_the_truth(method, case, folder, device) if of_truth else aligning(method, given, folder, device)
     first, *others = (run(command) for _ in range(repeats + 1))
     wall, cpu, memory = (statistics.median(column) for column in zip(*others, strict=True))
     spread = f"{min(o[0] for o in others):.1f}-{max(o[0] for o in others):.1f}"
     beads = str(case.n_beads) if case.has_beads else "none"
+    compared = apart(method, given, folder) if device == "cuda" and not of_truth else ""
     return (
         f"| {method} | {case.size_px} | {case.n_views} | {beads} | {wall:.1f} ({spread}) | {first[0]:.1f} | {cpu:.1f} "
-        f"| {memory:.0f} |"
+        f"| {memory:.0f} | {compared} |"
     )
 
 
@@ -142,15 +158,26 @@ def main() -> None:
     parser.add_argument("--views", nargs="+", type=int, default=[41])
     parser.add_argument("--beads", nargs="+", type=int, default=[20])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", choices=DEVICES, default="cpu")
     parser.add_argument("--folder", type=Path, help="where inputs are kept for the next time; a temporary one without")
     given = parser.parse_args()
-    print("| method | size px | views | beads | wall s, median (range) | first run s | CPU s | memory MB |", flush=True)
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
+    columns = (
+        "method",
+        "size px",
+        "views",
+        "beads",
+        "wall s, median (range)",
+        "first run s",
+        "CPU s",
+        "memory MB",
+        "apart",
+    )
+    print(f"| {' | '.join(columns)} |\n{'| --- ' * len(columns)}|", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)
         for method, size, views, beads in itertools.product(given.methods, given.sizes, given.views, given.beads):
             case = Case(size, views, beads, method not in WITHOUT_BEADS)
-            print(row(method, case, folder, given.repeats), flush=True)
+            print(row(method, case, folder, given.repeats, given.device), flush=True)
 
 
 if __name__ == "__main__":

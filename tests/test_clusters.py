@@ -16,9 +16,13 @@ import pytest
 from distributed import Client, LocalCluster
 from distributed.security import Security
 
+from fake_cupy import FakeCupy
 from fake_method import Nudge, NudgeMethod
-from napari_tiltalign.batch import Placement, Plan, Watcher, align_dataset, plan_dataset
+from napari_tiltalign.batch import Existing, Placement, Plan, Watcher, align_dataset, plan_dataset
 from napari_tiltalign.batch import clusters as module
+from napari_tiltalign.batch.placement import on_every_gpu
+from napari_tiltalign.batch.plan import make_plan
+from napari_tiltalign.batch.run import make_request
 from napari_tiltalign.cli.running import RunOptions, SlurmOptions, placement_of
 from napari_tiltalign.errors import BadInput, ProgramMissing
 from napari_tiltalign.io import read
@@ -143,6 +147,25 @@ def test_gpus_get_one_worker_each(
     star = write_project("TS_01", "TS_02", "TS_03", "TS_04")
     placement = placement_of(RunOptions(gpus=gpus, memory_gb=64), SlurmOptions())
     assert planned(star, placement).workers == workers
+
+
+@pytest.mark.parametrize(
+    ("visible", "count", "series", "expected"),
+    [("", 3, 4, ("0", "1", "2")), ("5,GPU-7", 2, 4, ("5", "GPU-7")), ("", 3, 1, ()), ("", 1, 4, ("0",))],
+)
+def test_without_a_word_every_gpu_gets_one_worker(
+    nudge: NudgeMethod, write_project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, fake_cupy: FakeCupy,
+    visible: str, count: int, series: int, expected: tuple[str, ...],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(fake_cupy.cuda.runtime, "getDeviceCount", lambda: count)
+    dataset = read(write_project(*(f"TS_{k}" for k in range(series))))
+    placement = placement_of(RunOptions(device="cuda", memory_gb=64), SlurmOptions())
+    request = make_request(dataset, Nudge(), Path("out"), (), {}, Existing.RESUME, None, placement)
+    assert request.placement.gpus == expected
+    assert make_plan(request).workers == max(1, len(expected))
+    serial = placement_of(RunOptions(device="cuda", scheduler="serial"), SlurmOptions())
+    assert on_every_gpu(serial).gpus == ()
 
 
 @pytest.fixture

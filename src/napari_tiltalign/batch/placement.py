@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from napari_tiltalign.errors import BadInput
+from napari_tiltalign.images.compute import gpu_count
 
 DEVICES = ("auto", "cpu", "cuda")
 _REMOTE = ("tcp://", "tls://", "ucx://", "ws://", "wss://")
@@ -55,7 +57,7 @@ class Placement:
     workers
         Number of series at a time; 0 to choose from cores, memory and GPUs.
     gpus
-        GPUs to use, one worker for each.
+        GPUs to use, one worker for each; with the device ``cuda``, none stands for all there are.
     device
         ``auto``, ``cpu`` or ``cuda``.
     memory_gb
@@ -103,6 +105,14 @@ class Placement:
     def is_remote(self) -> bool:
         """Whether it is the address of a cluster."""
         return self.scheduler.startswith(_REMOTE)
+
+
+def on_every_gpu(placement: Placement) -> Placement:
+    """Give each GPU a worker where GPUs are demanded and none is named; all workers would go to the first one else."""
+    if placement.device != "cuda" or placement.gpus or placement.scheduler != "local":
+        return placement
+    named = tuple(name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip())
+    return replace(placement, gpus=named[: gpu_count()] or tuple(str(number) for number in range(gpu_count())))
 
 
 def parse_gpus(text: str) -> tuple[str, ...]:

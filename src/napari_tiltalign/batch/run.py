@@ -12,7 +12,7 @@ from napari_tiltalign.batch.attention import attentive
 from napari_tiltalign.batch.engine import run_jobs
 from napari_tiltalign.batch.job import SeriesJob, record_failure
 from napari_tiltalign.batch.outcome import SeriesOutcome, Summary, Watcher
-from napari_tiltalign.batch.placement import Placement
+from napari_tiltalign.batch.placement import Placement, on_every_gpu
 from napari_tiltalign.batch.plan import Existing, Plan, PlannedSeries, Request, make_plan
 from napari_tiltalign.batch.record import RunRecord
 from napari_tiltalign.batch.starts import check_start
@@ -142,6 +142,8 @@ def make_request(
     folder.check_foreign_files(chosen)
     if placement.scheduler in ("local", "serial"):
         check_device(placement.device)
+    if len(chosen) > 1:
+        placement = on_every_gpu(placement)
     return Request(dataset, chosen, options, overrides, folder, existing, start, placement)
 
 

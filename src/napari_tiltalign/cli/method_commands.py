@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import App, Group, Parameter
 
 from napari_tiltalign.cli.options import flags_annotation
-from napari_tiltalign.methods.base import Method, methods
+from napari_tiltalign.methods.base import Method, methods, uses_gpu
 
 _GROUP = Group("Method", sort_key=5)
 
@@ -30,7 +30,9 @@ def add_method_commands(app: App, arguments: Sequence[str], command: Callable[..
     registry = methods()
     for name in [word for word in arguments if word in registry][:1] or registry:
         method = registry[name]
-        app.command(_with_options_of(method, command), name=name, help=f"{method.title}. {method.summary}")
+        device = "With --device cuda it computes on a GPU." if uses_gpu(method) else "--device changes nothing for it."
+        told = f"{method.title}. {method.summary}\n\n{device}"
+        app.command(_with_options_of(method, command), name=name, help=told)
 
 
 def _with_options_of(method: Method, command: Callable[..., int]) -> Callable[..., int]:

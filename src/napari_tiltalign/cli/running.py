@@ -37,9 +37,9 @@ class RunOptions:
     workers
         Series at a time; 0 to choose from cores, memory and GPUs.
     device
-        cuda insists on a GPU, which slab uses then; auto works on the CPU as long as that has not been measured.
+        cuda insists on a GPU for methods that can use one; auto works on the CPU as long as that has not been measured.
     gpus
-        GPUs to use, one worker for each: 0:1:2.
+        GPUs to use, one worker for each: 0:1:2. With --device cuda, several series are spread over all without it.
     memory_gb
         Memory that may be used on this machine, GB; 0 for what it has.
     too_large

@@ -74,6 +74,15 @@ def device() -> Literal["cpu", "cuda"]:
     return "cpu" if wanted == "cpu" or _gpu_problem() else "cuda"
 
 
+def gpu_count() -> int:
+    """Number of GPUs that CuPy can use in this process."""
+    if _gpu_problem():
+        return 0
+    import cupy
+
+    return int(cupy.cuda.runtime.getDeviceCount())
+
+
 def gpu_is_demanded() -> bool:
     """Whether the device ``cuda`` is demanded, which code that was not measured on many GPUs waits for.
 

@@ -71,6 +71,7 @@ class AutoMethod:
     title = "Choose by looking at the series"
     summary = "By gold beads where there are enough, without beads where there are not; it says which, and why."
     Options: type[MethodOptions] = Auto
+    uses_gpu = True
 
     def __call__(
         self,

@@ -95,7 +95,8 @@ class Method(Protocol):
 
     A method that needs something from outside, such as another program, may also have a method
     ``unavailable_because() -> str``, for what it finds by itself, and ``check_usable(options) -> None``, for what the
-    options say; see the functions of these names.
+    options say; see the functions of these names. One that computes on a GPU where the device ``cuda`` is demanded says
+    so by an attribute ``uses_gpu``, which is true.
 
     Attributes
     ----------
@@ -220,3 +221,8 @@ def unavailable_because(method: Method) -> str:
     """Return why a method cannot be used on this computer, for people; empty if it can."""
     ask = getattr(method, "unavailable_because", None)
     return str(ask()) if ask is not None else ""
+
+
+def uses_gpu(method: Method) -> bool:
+    """Whether a method computes on a GPU inside of `images.compute.use_device` ("cuda"); others do not heed it."""
+    return bool(getattr(method, "uses_gpu", False))

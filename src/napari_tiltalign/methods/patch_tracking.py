@@ -111,6 +111,7 @@ class PatchTrackingMethod:
     title = "Patches"
     summary = "For series without gold beads: follows patches of the specimen, which may lie at different heights."
     Options: type[MethodOptions] = PatchTracking
+    uses_gpu = True
 
     def __call__(
         self,

@@ -106,6 +106,7 @@ class ProjectionMatchingMethod:
         "For series without beads, slabs or a needle in vacuum: whole views are matched with what the others predict."
     )
     Options: type[MethodOptions] = ProjectionMatching
+    uses_gpu = True
 
     def __call__(
         self,

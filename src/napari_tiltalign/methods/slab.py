@@ -105,6 +105,7 @@ class SlabMethod:
     title = "Without beads, as a slab"
     summary = "For series without gold beads, of specimens that are a slab: cells, lamellae, vitreous ice."
     Options: type[MethodOptions] = Slab
+    uses_gpu = True
 
     def __call__(
         self,
