@@ -267,7 +267,7 @@ def predict(views: PlaneViews, by: Predictor) -> Predicted:
     def of_rows(rows: slice) -> FloatArray:
         bins = as_index(by.bin_of_row[rows], diagonal)
         data = views.spectra[:, rows].transpose(2, 1, 0)[..., None]
-        made, sums = _made_of(data, by.precision[:, bins], diagonal[:, bins, :, None])
+        made, sums = _made_of(data, by.precision[:, bins], diagonal[:, bins][..., None])
         for into, what in zip((seen, predicted, expectation), made, strict=True):
             into[:, rows] = what[..., 0].transpose(2, 1, 0)
         return sums[None]
