@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_tiltalign.geometry import FloatArray
-from napari_tiltalign.images.arrays import map_parts, module_of, to_device, to_host
+from napari_tiltalign.images.arrays import map_some, module_of, to_device, to_host
 from napari_tiltalign.images.tiles import band_of_tiles, hann_window
 from napari_tiltalign.methods.flat_series import Level
 from napari_tiltalign.methods.projection import TILT, project, view_matrices
@@ -115,14 +115,16 @@ class TileSpectra:
         rows = [xp.asarray(index) for _, index in axes]
         values, ways = xp.empty_like(self.values), xp.asarray(displacement_yx)
 
-        def turn(view: int) -> None:
+        def turn(view: Any) -> None:
+            moved = ways[view]
             along_y, along_x = (
-                xp.exp(step[:, None] * ways[view, :, axis]).astype(np.complex64)[index]
+                xp.exp(step.reshape(-1, *[1] * (moved.ndim - 1)) * moved[..., axis]).astype(np.complex64)[index]
                 for axis, (step, index) in enumerate(zip(steps, rows, strict=True))
             )
-            xp.multiply(self.values[:, view], along_y * along_x, out=values[:, view])
+            values[:, view] = self.values[:, view] * (along_y * along_x)
 
-        map_parts(turn, range(values.shape[1]), values)
+        k, n, p = values.shape
+        map_some(turn, n, values, 32.0 * k * p)
         return dataclasses.replace(self, values=values)
 
 
