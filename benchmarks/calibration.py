@@ -62,10 +62,11 @@ def errors_over_sd(alignment: Alignment, sample: SimulatedSeries) -> dict[str, F
 
 
 def within(values: FloatArray) -> str:
-    """Percent of errors within one standard deviation, and their root mean square over it."""
+    """Percent of errors within one and within two standard deviations (68 and 95), and their root mean square."""
     if not values.size:
         return "not estimated"
-    return f"{100.0 * (np.abs(values) < 1.0).mean():3.0f} % (rms {np.sqrt((values**2).mean()):.2f})"
+    one, two = (100.0 * (np.abs(values) < times).mean() for times in (1.0, 2.0))
+    return f"{one:3.0f} {two:3.0f} % (rms {np.sqrt((values**2).mean()):.2f})"
 
 
 def main() -> None:

@@ -134,3 +134,41 @@ def test_default_priors_depend_on_the_tilts_not_on_their_order():
 def test_row_21_equal_angles_leave_the_prior_invertible():
     for prior in default_priors(np.repeat(np.arange(-9.0, 10.0, 3.0), 2), 0.0):
         np.testing.assert_allclose(prior.precision() @ prior.covariance(), np.eye(14), atol=1e-6)
+
+
+def test_the_evidence_is_where_expectation_maximisation_ends():
+    """Values seen with an error of their own: hundreds of rounds of one are one round of the other."""
+    true, error_sd = make_prior(0.01, 0.2, 5.0), 0.05
+    rng = np.random.default_rng(3)
+    seen = drawn(true, rng) + error_sd * rng.normal(size=N)
+
+    def posterior(prior):
+        gain = prior.covariance() @ np.linalg.inv(prior.covariance() + error_sd**2 * np.eye(N))
+        return prior.mean + gain @ (seen - prior.mean), prior.covariance() - gain @ prior.covariance()
+
+    by_steps = make_prior(0.1, 0.1, 5.0)
+    for _ in range(400):
+        by_steps = by_steps.learned(*posterior(by_steps))
+    at_once = make_prior(0.1, 0.1, 5.0)
+    for _ in range(2):
+        at_once = at_once.most_likely(*posterior(at_once))
+    for name in ("independent_sd", "smooth_sd", "length"):
+        assert getattr(at_once, name) == pytest.approx(getattr(by_steps, name), rel=0.08), name
+    few = make_prior(0.1, 0.1, 5.0)
+    for _ in range(8):
+        few = few.learned(*posterior(few))
+    assert few.independent_sd > 1.1 * by_steps.independent_sd, "a case in which it matters"
+
+
+def test_the_gradient_of_the_evidence_is_its_slope():
+    rng = np.random.default_rng(4)
+    half = rng.normal(size=(N, N))
+    told = 40.0 * half @ half.T
+    pull, logs, prior = told @ rng.normal(size=N) * 0.2, np.log([0.05, 0.2, 5.0]), make_prior()
+    _, slope = prior._evidence_cost(logs, told, pull)
+    steps = 1e-5 * np.eye(3)
+    by_hand = [
+        (prior._evidence_cost(logs + step, told, pull)[0] - prior._evidence_cost(logs - step, told, pull)[0]) / 2e-5
+        for step in steps
+    ]
+    np.testing.assert_allclose(slope, by_hand, rtol=1e-4)

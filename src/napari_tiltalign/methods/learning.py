@@ -57,10 +57,10 @@ def learn(
 
 
 def learned_priors(bundle: Bundle, estimate: Estimate, sure: Posterior) -> ViewPriors:
-    """The M step of the priors; parameters that are not solved keep theirs."""
+    """Priors under which the observations are most likely; parameters that are not solved keep theirs."""
     return ViewPriors(
         *(
-            prior.learned(estimate.views[:, kind], sure.parameter(kind)) if bundle.free[kind] else prior
+            prior.most_likely(estimate.views[:, kind], sure.parameter(kind)) if bundle.free[kind] else prior
             for kind, prior in enumerate(bundle.priors)
         )
     )
