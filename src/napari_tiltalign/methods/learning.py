@@ -21,7 +21,7 @@ _NOISE_CHANGE = 0.02
 def learn(
     bundle: Bundle, start: Estimate, *, rounds: int = 8, noise_floor: float = 0.01
 ) -> tuple[Bundle, Solution, Posterior]:
-    """Solve a bundle while learning its priors and noise by expectation maximisation.
+    """Solve a bundle while learning its priors (by the evidence) and noise (by expectation maximisation).
 
     The noise is a standard deviation per view times a factor per track: a fuzzy feature is followed less exactly in
     all views than a round bead.
