@@ -402,7 +402,10 @@ def test_simulate(tmp_path: Path, capsys: Capture) -> None:
     ("command", "said"),
     [
         (["align", "nudge", "tilt_series.star"], "--output is needed, with a value"),
-        (["align", "nudge", "tilt_series.star", "--output"], "--output is needed, with a value"),
+        (["align", "nudge", "tilt_series.star", "--output"], "--output needs a value"),
+        (["align", "nudge", "x.star", "-o", "out", "--only"], "--only needs a value"),
+        (["judge", "x.star", "x.aln", "--only"], "--only needs a value"),
+        (["align", "nudge", "x.star", "-o", "out", "--scheduler", "--quiet"], "--scheduler needs a value\n"),
         (["simulate"], "DIR is missing"),
         (["convert", "here.aln"], "OUT is missing"),
         (["algn"], 'Did you mean "align"?'),
@@ -448,6 +451,16 @@ def test_a_path_that_is_misspelt(
 def test_a_folder_of_relion_in_the_place_of_its_table(star: Path, capsys: Capture) -> None:
     assert main(["check", str(star.parent)]) == 1
     assert "it holds tilt_series.star: give such a file" in capsys.readouterr().err
+
+
+def test_arguments_of_another_program_follow_an_equals_sign(capsys: Capture) -> None:
+    command = ["align", "aretomo", "x.star", "-o", "out"]
+    assert main([*command, "--extra-arguments", "-Bft 200"]) == 1
+    said = "needs a value; one that begins with a hyphen follows an equals sign: '--extra-arguments=-Bft 200'"
+    assert said in capsys.readouterr().err
+    words = [*command, "--extra-arguments=-Bft 200"]
+    _, bound, _ = build_app(words).parse_args(words, exit_on_error=False, print_error=False)
+    assert bound.arguments["options"].extra_arguments == "-Bft 200"
 
 
 def test_an_option_of_other_methods_is_told_with_their_names(capsys: Capture) -> None:

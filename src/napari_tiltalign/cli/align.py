@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from napari_tiltalign.cli.exit_codes import ExitCode, exit_code_for
-from napari_tiltalign.cli.inputs import InputOptions
+from napari_tiltalign.cli.inputs import InputOptions, Names
 from napari_tiltalign.cli.method_commands import add_method_commands
 from napari_tiltalign.cli.running import BatchOptions, bars_of
 from napari_tiltalign.errors import BadInput
@@ -45,7 +45,7 @@ class ChoiceOptions:
         Say what would be done, and the memory and time it takes; do nothing.
     """
 
-    only: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)] = ()
+    only: Names = ()
     start: Path | None = None
     resume: Annotated[bool, _SWITCH] = False
     keep_older: Annotated[bool, _SWITCH] = False

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from napari_tiltalign.cli.exit_codes import ExitCode, exit_code_for
-from napari_tiltalign.cli.inputs import InputOptions
+from napari_tiltalign.cli.inputs import InputOptions, Names
 
 if TYPE_CHECKING:
     from napari_tiltalign.quality.checking import Finding, SeriesCheck
@@ -22,7 +22,7 @@ def check(
     input_path: Annotated[Path, Parameter(name="INPUT")],
     /,
     *,
-    only: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)] = (),
+    only: Names = (),
     json: Annotated[bool, _SWITCH] = False,
     overrides: InputOptions | None = None,
 ) -> int:

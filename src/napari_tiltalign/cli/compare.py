@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from napari_tiltalign.cli.alignments import alignment_of, check_alignments
 from napari_tiltalign.cli.exit_codes import ExitCode, exit_code_for
-from napari_tiltalign.cli.inputs import InputOptions
+from napari_tiltalign.cli.inputs import InputOptions, Names
 from napari_tiltalign.cli.running import Output, RunOptions, SlurmOptions, placement_of
 from napari_tiltalign.errors import BadInput, TiltAlignError
 from napari_tiltalign.methods.base import MethodOptions, check_usable, flag_names, method
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from napari_tiltalign.quality.comparing import Comparison
 
 _SWITCH = Parameter(negative="", show_default=False)
-_SEVERAL = Parameter(consume_multiple=True, negative="", show_default=False)
 _AS_READ = InputOptions()
 _ANYWHERE = RunOptions()
 _BY_DEFAULT = SlurmOptions()
@@ -38,7 +37,7 @@ def compare(
     output: Output,
     settings: Annotated[tuple[str, ...], Parameter(name="--set", negative="", show_default=False)] = (),
     also: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
-    only: Annotated[tuple[str, ...], _SEVERAL] = (),
+    only: Names = (),
     sample: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=100_000))] = 0,
     no_beads: Annotated[bool, _SWITCH] = False,
     json: Annotated[bool, _SWITCH] = False,

@@ -11,6 +11,9 @@ from cyclopts import Group, Parameter, validators
 if TYPE_CHECKING:
     from napari_tiltalign.model import Dataset
 
+Names = Annotated[tuple[str, ...], Parameter(consume_multiple=1, negative="", show_default=False)]
+"""Names of series, at least one if the flag is given at all: a list that came out empty must not mean all of them."""
+
 _GROUP = Group("What the input does not say", sort_key=10)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter, validators
 
 from napari_tiltalign.cli.alignments import for_each_aligned
-from napari_tiltalign.cli.inputs import InputOptions
+from napari_tiltalign.cli.inputs import InputOptions, Names
 from napari_tiltalign.cli.preview import write_preview
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def judge(
     alignment: Annotated[Path, Parameter(name="ALIGNMENT")],
     /,
     *,
-    only: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)] = (),
+    only: Names = (),
     json: Annotated[bool, _SWITCH] = False,
     views: Annotated[bool, _SWITCH] = False,
     no_beads: Annotated[bool, _SWITCH] = False,

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from errno import EROFS
+from itertools import pairwise
 from pathlib import Path
 
-from cyclopts import CycloptsError, MissingArgumentError, UnknownCommandError, UnknownOptionError, UnusedCliTokensError
+from cyclopts import (
+    ConsumeMultipleError,
+    CycloptsError,
+    MissingArgumentError,
+    UnknownCommandError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
 
 from napari_tiltalign.cli.options import explain
 from napari_tiltalign.errors import DISK_TAKES_NOTHING, Cancelled
@@ -30,6 +39,8 @@ def message_of(error: BaseException) -> str:
 def _usage_problem(error: CycloptsError) -> str:
     """Say what is wrong with the command line in terms of its flags."""
     error.verbose = False
+    if isinstance(error, (MissingArgumentError, ConsumeMultipleError)) and error.keyword:
+        return f"{error.keyword} needs a value{_hyphen_hint(error.keyword, error.root_input_tokens or ())}"
     if isinstance(error, MissingArgumentError) and error.argument is not None:
         name = error.argument.names[0]
         return f"{name} is needed, with a value" if name.startswith("-") else f"{name} is missing"
@@ -42,6 +53,14 @@ def _usage_problem(error: CycloptsError) -> str:
     if isinstance(error, UnknownOptionError):
         return f"{error}{_methods_with(error.token.keyword or error.token.value, error.command_chain or ())}"
     return explain(error) or str(error)
+
+
+def _hyphen_hint(flag: str, arguments: Sequence[str]) -> str:
+    """Say how a value is given that begins with a hyphen, such as arguments of another program, if there is one."""
+    values = [value for name, value in pairwise(arguments) if name == flag]
+    if not values or not values[0].startswith("-") or values[0].startswith("--"):
+        return ""
+    return f"; one that begins with a hyphen follows an equals sign: {shlex.quote(f'{flag}={values[0]}')}"
 
 
 def _method_left_out(error: UnknownCommandError) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter, validators
 
 from napari_tiltalign.cli.alignments import for_each_aligned
-from napari_tiltalign.cli.inputs import InputOptions
+from napari_tiltalign.cli.inputs import InputOptions, Names
 from napari_tiltalign.cli.running import Output
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def preview(
     /,
     *,
     output: Output,
-    only: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)] = (),
+    only: Names = (),
     size: Annotated[int, Parameter(validator=validators.Number(gte=32, lte=2048))] = 448,
     thickness_nm: Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1e5))] = 0.0,
     algorithm: Literal["wbp", "sirt"] = "wbp",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Group, Parameter, validators
 
 from napari_tiltalign.cli.exit_codes import ExitCode, exit_code_for
+from napari_tiltalign.cli.inputs import Names
 from napari_tiltalign.cli.method_commands import add_method_commands
 from napari_tiltalign.cli.running import BatchOptions, bars_of
 from napari_tiltalign.errors import BadInput
@@ -20,7 +21,6 @@ from napari_tiltalign.methods.base import MethodOptions, Progress
 if TYPE_CHECKING:
     from napari_tiltalign.batch import Patience, Place, Watcher
 
-_NAMES = Parameter(consume_multiple=True, negative="", show_default=False)
 _PATIENCE_GROUP = Group("When a series is complete", sort_key=8)
 _INPUT_GROUP = Group("What the input does not say", sort_key=10)
 _Minutes = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=100_000))]
@@ -102,7 +102,7 @@ class ChosenArrivals:
         not there yet is waited for; one whose alignment changes is aligned again.
     """
 
-    only: Annotated[tuple[str, ...], _NAMES] = ()
+    only: Names = ()
     start: Path | None = None
 
 
