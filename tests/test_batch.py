@@ -305,6 +305,16 @@ def test_a_series_without_a_start_fails(nudge: NudgeMethod, star: Path) -> None:
     ]
 
 
+def test_tables_of_a_project_that_is_not_aligned_are_nothing_to_start_from(nudge: NudgeMethod, star: Path) -> None:
+    """Its folder may hold alignments of other programs besides."""
+    run(star, only=["TS_01"])
+    for file in (star.parent / "out/external/TS_01").glob("TS_01.*"):
+        shutil.copy(file, star.parent)
+    summary = run(star, start=star.parent, only=["TS_01", "TS_03"])
+    assert [one.name for one in summary.aligned] == ["TS_01"]
+    assert summary.failed[0].failure == f"there is no alignment of it in {star.parent} to start from (--start)"
+
+
 @pytest.mark.parametrize(
     ("start", "message"),
     [

@@ -61,7 +61,10 @@ class Notes(Watcher):
         family = [psutil.Process(), *psutil.Process().children(recursive=True)]
         for process in family:
             with suppress(psutil.NoSuchProcess):
-                self.listening |= {c.laddr.ip for c in process.net_connections("inet") if c.status == "LISTEN"}
+                connections = (
+                    getattr(process, "net_connections", None) or process.connections
+                )  # psutil 5 has the latter
+                self.listening |= {c.laddr.ip for c in connections("inet") if c.status == "LISTEN"}
 
     def ended(self, outcome: SeriesOutcome) -> None:
         """Remember it."""

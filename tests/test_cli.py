@@ -97,7 +97,7 @@ def test_all_good(nudge: NudgeMethod, star: Path, out: Path, capsys: Capture) ->
     shown = capsys.readouterr()
     first, *_ = lines = shown.out.splitlines()
     assert first.startswith("TS_01: 1 tracks, 4 of 5 views, residual 0.25 px, axis 85.00 deg, ")
-    assert first.endswith("flags view_not_aligned")
+    assert first.endswith("flags angle_gap view_not_aligned"), "of the series first"
     assert "2 of 2 series aligned" in lines
     assert any(line.startswith(".star cannot hold: magnification, up to ") for line in lines)
     assert shown.err == ""

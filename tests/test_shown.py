@@ -134,6 +134,20 @@ def test_a_line_for_every_series_that_runs_and_one_for_all_with_the_time_left(mo
     assert total[-4] == "about"
 
 
+def test_without_a_terminal_it_says_now_and_then_how_far_it_is_but_not_while_it_waits(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(watching, "_TELL_EVERY_S", 0.0)
+    watcher = watching.ConsoleWatcher()
+    watcher.planned(Plan((PlannedSeries("TS_0", "new"), PlannedSeries("TS_1", "new")), 2, 1, 0.0, math.nan))
+    watcher.ended(SeriesOutcome("TS_0", "no beads", seconds=2.0))
+    watcher.check()
+    assert capsys.readouterr().err.startswith("1 of 2 done, about ")
+    watcher.waiting("2 aligned, 0 failed, waiting for new series")
+    watcher.check()
+    assert capsys.readouterr().err == "2 aligned, 0 failed, waiting for new series\n"
+
+
 OWN = [FIDUCIAL, SLAB, PATCH_TRACKING, PROJECTION_MATCHING, AUTO]
 
 

@@ -187,6 +187,20 @@ def test_agrees_with_alnfile(shared_data: Path, name: str) -> None:
     assert ours[:, 4:] == pytest.approx(theirs[:, :, 2], abs=1e-6)
 
 
+def test_transforms_of_aretomo_turn_back_by_its_axis(shared_data: Path) -> None:
+    """AreTomo3's own writer (CSaveXF) turns by -ROT. A file of that name made by an early alnfile turns by +ROT."""
+    path = shared_data / "formats" / "aretomo" / "global_no_local.aln"
+    file = read_aln_file(path)
+    series = make_series(file.tilt_deg - file.headers["AlphaOffset"], (4096, 4096), 2.3)
+    ours = xf_from_geometry(read_aretomo(path, series).geometry, (4096, 4096), 2.3)
+    turn = -np.deg2rad(file.rot_deg)
+    a = np.column_stack([np.cos(turn), -np.sin(turn), np.sin(turn), np.cos(turn)])
+    shifts = -np.einsum("nij,nj->ni", a.reshape(-1, 2, 2), file.shift_xy_px)
+    assert ours == pytest.approx(np.hstack([a, shifts]), abs=1e-6)
+    beside = read_xf(path.with_suffix(".xf"))
+    assert beside[:, 1] == pytest.approx(-ours[:, 1], abs=1e-5), "the file beside it has the axis of the other sign"
+
+
 def test_agrees_with_imods_own_residuals(tmp_path: Path, shared_data: Path) -> None:
     """IMOD's bead positions in space, seen through its transforms, lie where its residuals say they do."""
     folder = shared_data / "formats" / "imod_tutorial_BBa"
@@ -414,7 +428,7 @@ def test_star_file_speaks_for_itself_where_its_images_are(tmp_path: Path) -> Non
         read_alignment(tmp_path / "bare.star")
     row = "_rlnTomoName #1\n_rlnTomoTiltSeriesStarFile #2\n_rlnTomoTiltSeriesPixelSize #3\n"
     (tmp_path / "global.star").write_text(f"data_global\nloop_\n{row}TS TS.star 1.7\nTS_2 missing.star 1.7\n")
-    with pytest.raises(BadInput, match="lists the series TS, TS_2; say which"):
+    with pytest.raises(BadInput, match="lists TS, TS_2; say which"):
         read_alignment(tmp_path / "global.star")
     with pytest.raises(BadTiltSeries, match=r"missing\.star is neither in"):
         read_alignment(tmp_path / "global.star", series.replace(name="TS_2"))

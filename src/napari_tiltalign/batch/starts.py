@@ -12,6 +12,7 @@ from napari_tiltalign.io.convert import READABLE, read_alignment
 from napari_tiltalign.io.files import safe_name, sha256_of
 from napari_tiltalign.io.output_folder import OutputFolder
 from napari_tiltalign.io.record import record_text
+from napari_tiltalign.io.relion_alignment import Z_ROT
 from napari_tiltalign.model import Alignment, TiltSeries
 
 _WHOLE = (".json", ".aln")
@@ -45,7 +46,7 @@ def named_file(path: Path, series_name: str, purpose: str = "") -> Path:
     """
     if not path.is_dir():
         return path
-    found = next((file for file in _candidates(path, series_name) if file.is_file()), None)
+    found = next((file for file in _candidates(path, series_name) if file.is_file() and _holds_alignment(file)), None)
     if found is None:
         raise BadTiltSeries(series_name, f"there is no alignment of it in {path}{purpose}")
     return found
@@ -57,6 +58,14 @@ def _candidates(folder: Path, name: str) -> Iterator[Path]:
     yield results.series_star(name)
     for parent in (folder, folder / safe):
         yield from (parent / f"{safe}{suffix}" for suffix in (".json", ".star", ".edf", ".xf", ".aln", ".xml"))
+
+
+def _holds_alignment(file: Path) -> bool:
+    """Whether a STAR file has columns of an alignment: a project that is not aligned yet is no folder of results."""
+    try:
+        return file.suffix.lower() != ".star" or f"_{Z_ROT}" in file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return True  # whoever reads it will tell
 
 
 def check_start(path: Path, output: Path, n_series: float) -> None:

@@ -95,6 +95,7 @@ class ConsoleWatcher(Watcher):
 
     def waiting(self, message: str) -> None:
         """Show it instead of the bars, or print it where there are none."""
+        self._clock = RunClock()  # nothing runs
         if self._progress.disable:
             self.notice(message)
             return
@@ -124,7 +125,7 @@ class ConsoleWatcher(Watcher):
 
     def check(self) -> None:
         """Say now and then how far the run is, where there are no bars."""
-        if self._progress.disable and time.monotonic() - self._told_s >= _TELL_EVERY_S:
+        if self._progress.disable and self._clock.n_series and time.monotonic() - self._told_s >= _TELL_EVERY_S:
             self._told_s = time.monotonic()
             self.notice(f"{self._clock.done} of {self._clock.n_series} done, {self._clock.time_left()}")
 
