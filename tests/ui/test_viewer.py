@@ -5,6 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_tiltalign.ui.attach import layers_of
+from napari_tiltalign.ui.bead_table import place_of
+from napari_tiltalign.ui.commands import AddAlignment
+
 pytestmark = pytest.mark.gui
 
 PLUGIN = "napari-tiltalign"
@@ -21,3 +25,22 @@ def test_a_real_series_is_seen_when_it_is_opened(make_napari_viewer, shared_data
     assert middle.std() > 10
     viewer.dims.set_current_step(0, 0)
     assert not np.array_equal(viewer.screenshot(canvas_only=True, flash=False)[..., :3].mean(axis=2), picture)
+
+
+def test_the_camera_goes_to_a_bead_that_is_out_of_sight(make_napari_viewer, dataset, truth, qtbot):
+    viewer = make_napari_viewer(show=True)
+    layers = layers_of(viewer)
+    layers.session.open(dataset)
+    layers.session.do(AddAlignment("exact", truth))
+    qtbot.wait(100)  # the canvas is drawn, and so knows what it shows
+    camera, pixel = viewer.scene.camera, dataset.series[0].pixel_size_angst
+    camera.center, camera.zoom = (0.0, -5000.0, -5000.0), 5.0
+    viewer.screenshot(flash=False)
+    layers.session.select_bead(2)
+    place = place_of(truth, 2, layers.session.series.index_of(layers.session.view))
+    np.testing.assert_allclose(camera.center[-2:], place * pixel, atol=1.0)
+    before = camera.center
+    viewer.screenshot(flash=False)
+    layers.session.select_bead(None)
+    layers.session.select_bead(2)
+    assert camera.center == before, "what is in sight stays where it is"

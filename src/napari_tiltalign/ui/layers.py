@@ -226,19 +226,18 @@ class Layers:
 
     def _bring_into_sight(self) -> None:
         """Move the camera to the selected bead if the canvas does not show it."""
-        series, alignment, frame, raw = self.session.series, self.session.alignment, self.frame, self.raw_layer()
-        if series is None or alignment is None or frame is None or raw is None or self.session.bead is None:
+        series, alignment, frame, viewer = self.session.series, self.session.alignment, self.frame, self.viewer
+        if series is None or alignment is None or frame is None or self.session.bead is None:
             return
         tilt = series.index_of(self.session.view)
-        shown = place_of(alignment, self.session.bead, tilt)
-        layer = self.layer(ALIGNED) if self.session.shows_aligned else raw
-        low, high = layer.corner_pixels[:, 1:] if layer is not None else raw.corner_pixels[:, 1:]
-        if not (low < high).all() or shown is None:
-            return  # there is no canvas, or no such place
-        place = frame.shown(np.array([tilt]), shown[None])[0, 1:] * series.pixel_size_angst
-        corners = raw.translate[1:] + np.array([low, high]) * raw.scale[1:]
-        if not ((corners[0] <= place) & (place <= corners[1])).all():
-            self.viewer.scene.camera.center = (0.0, *place.tolist())
+        place_px = place_of(alignment, self.session.bead, tilt)
+        if place_px is None or viewer.dims.ndisplay != 2:
+            return
+        place = frame.shown(np.array([tilt]), place_px[None])[0, 1:] * series.pixel_size_angst
+        camera = viewer.scene.camera
+        half = 0.5 * np.array(viewer.canvas.viewbox_size(viewer.layers)) / camera.zoom
+        if (np.abs(place - np.array(camera.center[-2:])) > half).any():
+            camera.center = (0.0, *place.tolist())
 
     def restore_beads(self) -> None:
         """Draw the beads as the session has them, whatever was done to the layer."""
