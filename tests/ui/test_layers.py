@@ -18,7 +18,7 @@ from napari_tiltalign.model import Alignment, Dataset, LocalMotion, Provenance
 from napari_tiltalign.ui import aligned_stack, closing, lazy_stack, overlays
 from napari_tiltalign.ui.attach import layers_of
 from napari_tiltalign.ui.bead_table import gaps, used_beads
-from napari_tiltalign.ui.commands import AddAlignment, EditTracks, ExcludeViews, UseAlignment
+from napari_tiltalign.ui.commands import AddAlignment, EditTracks, ExcludeViews, RemoveAlignment, UseAlignment
 from napari_tiltalign.ui.layers import ALIGNED, Layers
 from napari_tiltalign.ui.readers import dataset_layers
 
@@ -247,6 +247,13 @@ def test_the_selected_bead_is_white(aligned):
     np.testing.assert_array_equal(white, beads.features["track_id"] == 4)
 
 
+def test_the_text_says_when_nothing_is_aligned_any_more(aligned):
+    aligned.session.show_aligned(True)
+    assert aligned.text.shown.endswith("aligned")
+    aligned.session.do(RemoveAlignment("exact"))
+    assert aligned.text.shown.endswith("raw")
+
+
 def test_excluded_views_say_so(viewer, layers):
     layers.session.do(ExcludeViews(("view_00",), "ice"))
     assert "EXCLUDED: ice" in layers.text.shown
@@ -321,6 +328,23 @@ def test_a_layer_that_the_user_deleted_comes_back_with_the_next_change(viewer, a
     viewer.layers.remove(aligned.beads)
     aligned.session.do(AddAlignment("again", truth))
     assert aligned.beads is not None
+
+
+def test_the_viewer_is_never_empty_while_series_and_datasets_change(viewer, aligned, dataset):
+    """A welcome of napari would be shown for a moment, with which drawing has crashed, and the slider would jump."""
+    left, session = [], aligned.session
+    viewer.layers.events.removed.connect(lambda event: left.append(len(viewer.layers)))
+    views = []
+    session.view_changed.connect(lambda: views.append(session.view))
+    session.show("TS_2")
+    session.show("TS_1")
+    assert names(viewer)[0] == "TS_1"
+    assert set(views) == {dataset["TS_1"].tilt_ids[0]}, "always the middle view"
+    session.open(Dataset(dataset.series, source="the same again"))
+    assert names(viewer) == ["TS_1"]
+    assert min(left) > 0
+    session.close()
+    assert names(viewer) == []
 
 
 @pytest.fixture

@@ -44,3 +44,17 @@ def test_the_camera_goes_to_a_bead_that_is_out_of_sight(make_napari_viewer, data
     layers.session.select_bead(None)
     layers.session.select_bead(2)
     assert camera.center == before, "what is in sight stays where it is"
+
+
+def test_series_change_while_everything_is_drawn(make_napari_viewer, dataset, truth, qtbot):
+    viewer = make_napari_viewer(show=True)
+    session = layers_of(viewer).session
+    session.open(dataset)
+    viewer.window.add_plugin_dock_widget(PLUGIN, "Inspect")
+    session.do(AddAlignment("exact", truth))
+    for name in ("TS_2", "TS_1", "TS_10", "TS_1"):
+        qtbot.wait(100)  # it is drawn
+        session.show(name)
+        qtbot.wait(100)
+        assert viewer.layers[0].name == name
+        assert session.view == dataset[name].tilt_ids[0], "the middle one"

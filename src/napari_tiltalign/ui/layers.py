@@ -56,6 +56,7 @@ class Layers:
         self._preload, self._ahead = Preload(), Preload()
         self._contrast = FollowingContrast()
         self.frame: Frame | None = None
+        self._is_other_dataset = False
         self._shown: tuple[TiltSeries, ViewGeometry, bool] | None = None
         session.series_changed.connect(self._show_series)
         session.alignment_changed.connect(self._show_alignment)
@@ -131,17 +132,29 @@ class Layers:
             self.session.open(dataset, layer.metadata[METADATA_KEY].name)
 
     def _forget_stacks(self) -> None:
+        """Forget another dataset; its layers go when those of this one have come."""
         self._raw.forget()
-        remove_own(self.viewer, lambda layer: True)
+        self._is_other_dataset = True
 
     def _show_series(self) -> None:
-        series = self.session.series
+        """Show another series.
+
+        Its layer comes before the others go: napari shows its welcome in an empty viewer, and where that appears for a
+        moment only, drawing by Mesa has crashed. The slider keeps its place by that, too.
+        """
+        series, other = self.session.series, self._is_other_dataset
         self._preload.stop()
         self._ahead.stop()
-        remove_own(self.viewer, lambda layer: series is None or layer.metadata[METADATA_KEY].name != series.name)
-        self._raw.hide_all_but(series)
+        self.frame, self._is_other_dataset = None, False
+        old = [layer for layer in self.viewer.layers if ROLE_KEY in layer.metadata]
+        if series is not None and not other:
+            old = [layer for layer in old if layer.metadata[METADATA_KEY].name != series.name]
         layer = self._raw.get(series) if series is not None else None
-        if layer is not None:
+        remove_own(self.viewer, lambda own: own in old and own is not layer)
+        self._raw.hide_all_but(series)
+        if layer is not None and series is not None:
+            if ROLE_KEY in layer.metadata:
+                layer.name = series.name  # until now there may have been another one of that name
             layer.visible = True
             self._preload.start(layer.data)
 
@@ -157,6 +170,7 @@ class Layers:
             self.frame, self._shown = Frame.raw(series) if series else None, None
             remove_own(self.viewer, lambda layer: layer.metadata[ROLE_KEY] != RAW)
             self._show_images()
+            self._show_text()
             return
         alignment, before = candidate.alignment, self._shown
         self._shown = (series, alignment.geometry, self.session.shows_aligned)
