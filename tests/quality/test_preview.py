@@ -125,7 +125,7 @@ def test_a_view_has_no_part_in_its_own_prediction(beads: SimulatedSeries, monkey
 
 def test_views_look_like_what_the_others_predict(beads: SimulatedSeries) -> None:
     shown = preview(beads.series, beads.truth, size_px=116, thickness_nm=150, level=False)
-    small = working_views(beads.series, 116).images
+    small = working_views(beads.series, [116])[0].images
     likeness = []
     for view in np.flatnonzero(beads.truth.included).tolist():
         predicted, seen = (ndimage.gaussian_filter(image, 1.0) for image in (shown.predicted(view), small[view]))

@@ -207,16 +207,17 @@ def preview(
         If too few views can be used.
     """
     check_same_images(series, alignment)
-    small = working_views(series, _SEARCH_SIZE_PX, progress=lambda done, text: progress(0.2 * done, text))
+    size = min(size_px, max(series.image_shape_yx))
+    binning = max(1, max(series.image_shape_yx) // size)
+    small, views = working_views(
+        series,
+        (_SEARCH_SIZE_PX, max(series.image_shape_yx) // binning),
+        progress=lambda f, text: progress(0.4 * f, text),
+    )
     used = small.usable & alignment.included
     slab = locate_slab(small, series, alignment.geometry, used)
     levelled = level and slab.is_certain
     geometry = alignment.geometry.compose(slab.levelling()) if levelled else alignment.geometry
-    size = min(size_px, max(series.image_shape_yx))
-    binning = max(1, max(series.image_shape_yx) // size)
-    views = working_views(
-        series, max(series.image_shape_yx) // binning, progress=lambda done, text: progress(0.2 + 0.2 * done, text)
-    )
     field = field_yx_angst(series, geometry)
     grid = _preview_grid(field, size, slab, thickness_nm * 10.0, levelled=levelled)
     index = np.flatnonzero(used)

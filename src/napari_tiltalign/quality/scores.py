@@ -121,8 +121,9 @@ class Judge:
         self, series: TiltSeries, *, use_beads: bool = True, height_nm: float = 0.0, progress: Progress = silent
     ) -> None:
         self.series = series
-        self._views = working_views(series, WORKING_SIZE_PX, progress=lambda f, text: progress(0.4 * f, text))
-        self._small = working_views(series, _SLAB_SIZE_PX, progress=lambda f, text: progress(0.4 + 0.2 * f, text))
+        self._views, self._small = working_views(
+            series, (WORKING_SIZE_PX, _SLAB_SIZE_PX), progress=lambda f, text: progress(0.6 * f, text)
+        )
         self._height_angst = height_nm * 10.0
         self._beads: BeadDetections | None = None
         if use_beads:

@@ -5,6 +5,7 @@ They depend on the series alone, never on an alignment, so that every alignment 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,14 +60,14 @@ class WorkingViews:
         return int(self.images.shape[1]), int(self.images.shape[2])
 
 
-def working_views(series: TiltSeries, size_px: int, *, progress: Progress = silent) -> WorkingViews:
-    """Read and prepare all views that the series includes.
+def working_views(series: TiltSeries, sizes_px: Sequence[int], *, progress: Progress = silent) -> list[WorkingViews]:
+    """Read and prepare all views that the series includes, in several sizes; each is read once.
 
     Parameters
     ----------
     series
         The series.
-    size_px
+    sizes_px
         About how long the longer side of the images is to be; they are binned by a whole number.
     progress
         Told from 0 to 1.
@@ -76,22 +77,28 @@ def working_views(series: TiltSeries, size_px: int, *, progress: Progress = sile
     BadTiltSeries
         If fewer than `LEAST_VIEWS` views can be used.
     """
-    binning = max(1, round(max(series.image_shape_yx) / size_px))
+    binnings = [max(1, round(max(series.image_shape_yx) / size_px)) for size_px in sizes_px]
     wanted = [int(i) for i in np.flatnonzero(series.included)]
 
-    def one(index: int) -> Image | str:
+    def one(index: int) -> list[Image | str]:
         try:
             image, _ = finite_pixels(series.tilts[index].image.load()[0])
         except TiltAlignError as error:
-            return f"unreadable: {error}"
-        return _prepared(image, binning)
+            return [f"unreadable: {error}"] * len(binnings)
+        cleaned = remove_hot_pixels(image)[0]
+        return [_prepared(cleaned, binning) for binning in binnings]
 
     done = map_views(one, wanted, on_done=lambda n: progress(n / max(len(wanted), 1), "reading views"))
+    by_size = zip(binnings, zip(*done, strict=True), strict=True)
+    return [_collected(series, binning, dict(zip(wanted, of, strict=True))) for binning, of in by_size]
+
+
+def _collected(series: TiltSeries, binning: int, prepared: Mapping[int, Image | str]) -> WorkingViews:
     shape = tuple(size // binning for size in series.image_shape_yx)
     images = np.zeros((len(series), *shape), np.float32)
-    reasons = [tilt.reason or ("" if tilt.included else "excluded") for tilt in series.tilts]
     usable = np.zeros(len(series), bool)
-    for index, result in zip(wanted, done, strict=True):
+    reasons = [tilt.reason or ("" if tilt.included else "excluded") for tilt in series.tilts]
+    for index, result in prepared.items():
         if isinstance(result, str):
             reasons[index] = result
         else:
@@ -103,8 +110,8 @@ def working_views(series: TiltSeries, size_px: int, *, progress: Progress = sile
 
 
 def _prepared(image: Image, binning: int) -> Image | str:
-    """Return the contrast of one view, or why it has none."""
-    small = bin_image(remove_hot_pixels(image)[0], binning)
+    """Return the contrast of one clean view, or why it has none."""
+    small = bin_image(image, binning)
     flat = small - ndimage.gaussian_filter(small, _BACKGROUND_PX / 2.0, mode="nearest")
     spread = 1.4826 * float(np.median(np.abs(flat - np.median(flat))))
     if not spread > 1e-6 * max(abs(float(small.mean())), 1e-6):
