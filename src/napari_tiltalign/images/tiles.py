@@ -167,13 +167,8 @@ def band_of_tiles(
     return values
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
-def _weights(t):  # type: ignore[no-untyped-def]  # pragma: no cover (compiled)
-    s = np.float32(1.0) - t
-    first = s * s * s / np.float32(6.0)
-    last = t * t * t / np.float32(6.0)
-    second = (np.float32(4.0) - np.float32(6.0) * t * t + np.float32(3.0) * t * t * t) / np.float32(6.0)
-    return first, second, np.float32(1.0) - first - second - last, last
+_weights = numba.njit(_weights_of, cache=True, nogil=True, fastmath=True)
+"""The same for one sample, compiled."""
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
